@@ -1,0 +1,151 @@
+# Portico: everything a person types more than once. `make` alone prints the list.
+# Every target may be run again at any time: what is already there is left alone.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+.PHONY: help venv setup setup-test demo test lint torture bench powercut clean
+MAKEFLAGS += --no-print-directory
+
+# Debian keeps mosquitto and mkfs.ext4 in sbin, which is not on everybody's PATH.
+export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
+PYTHON ?= python3
+VENV := .venv
+ARGS ?=
+
+# Shell functions shared by the targets that need packages of the operating system.
+define FUNCTIONS
+say() { printf '%s\n' "$$*"; }
+fail() { printf 'error: %s\n' "$$*" >&2; exit 2; }
+as_root() { if [ "$$(id -u)" -eq 0 ]; then "$$@"; else sudo -n "$$@"; fi; }
+may_install() {
+    command -v apt-get >/dev/null || return 1
+    [ "$$(id -u)" -eq 0 ] || sudo -n true 2>/dev/null
+}
+apt_try() { as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o=Dpkg::Use-Pty=0 "$$@" >/dev/null; }
+# apt_install PACKAGE...: refreshes the package lists only where they are missing or too old to serve.
+apt_install() {
+    if ! compgen -G '/var/lib/apt/lists/*Packages*' >/dev/null; then
+        say "setup: apt-get update (no package lists yet)"
+        apt_try update || return 1
+    fi
+    say "setup: apt-get install $$*"
+    apt_try install --no-install-recommends "$$@" && return 0
+    say "setup: apt-get update (the install failed, the package lists may be old)"
+    apt_try update && apt_try install --no-install-recommends "$$@"
+}
+# what_to_run PACKAGE...: the sentence for somebody who has to do it by hand.
+what_to_run() {
+    if command -v apt-get >/dev/null; then
+        printf 'run "sudo apt-get install %s" and then try again' "$$*"
+    else
+        printf 'install what Debian calls "%s" with the package tool of this system and then try again' "$$*"
+    fi
+}
+endef
+
+help:  ## print this list
+	@echo "Portico. Targets (give options as ARGS=\"...\"):"
+	sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null \
+	    || sed -n 's/^\([a-z-]*\):.*## /  make \1: /p' Makefile
+
+venv:  ## create .venv with the locked packages and this project
+	@$(FUNCTIONS)
+	wanted=$$(cat requirements-dev.lock pyproject.toml | sha256sum | cut -d ' ' -f 1)
+	stamp=$(VENV)/.installed
+	exec 9<.
+	if command -v flock >/dev/null; then flock 9; fi
+	if [ -x $(VENV)/bin/portico ] && [ "$$(cat $$stamp 2>/dev/null)" = "$$wanted" ]; then exit 0; fi
+	if ! $(VENV)/bin/python -m pip --version >/dev/null 2>&1; then
+	    python=
+	    for candidate in $(PYTHON) python3.14 python3.13 python3.12 python3.11; do
+	        if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+	            python=$$candidate
+	            break
+	        fi
+	    done
+	    [ -n "$$python" ] || fail "Portico needs Python 3.11 or newer: $$(what_to_run python3 python3-venv)."
+	    if ! "$$python" -c 'import ensurepip, venv' 2>/dev/null; then
+	        package=$$("$$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')
+	        may_install || fail "$$python cannot create virtual environments: $$(what_to_run $$package)."
+	        apt_install "$$package" || fail "$$package could not be installed: $$(what_to_run $$package)."
+	    fi
+	    say "venv: creating $(VENV) with $$("$$python" --version)"
+	    "$$python" -m venv --clear $(VENV)
+	fi
+	say "venv: installing $$(grep -c '==' requirements-dev.lock) locked packages from requirements-dev.lock"
+	$(VENV)/bin/python -m pip install -q --disable-pip-version-check --no-input \
+	    --require-hashes -r requirements-dev.lock \
+	    || fail "the locked packages could not be installed: check the network and run make venv again."
+	say "venv: installing this project, editable, as $(VENV)/bin/portico"
+	$(VENV)/bin/python -m pip install -q --disable-pip-version-check --no-input \
+	    --no-build-isolation --no-deps -e .
+	printf '%s\n' "$$wanted" > $$stamp
+
+setup: venv  ## venv, and mosquitto from the system's packages where it is missing
+	@$(FUNCTIONS)
+	missing=()
+	command -v mosquitto >/dev/null || missing+=(mosquitto)
+	command -v mosquitto_sub >/dev/null || missing+=(mosquitto-clients)
+	[ "$${#missing[@]}" -gt 0 ] || exit 0
+	sentence="$${missing[*]} missing: $$(what_to_run "$${missing[@]}")."
+	may_install || fail "$$sentence"
+	# The package would start a broker on port 1883 that nobody here asked for: a policy file forbids it.
+	guard=/usr/sbin/policy-rc.d
+	if [ ! -e $$guard ]; then
+	    trap 'as_root rm -f /usr/sbin/policy-rc.d' EXIT
+	    printf '#!/bin/sh\nexit 101\n' | as_root tee $$guard >/dev/null
+	    as_root chmod 755 $$guard
+	fi
+	apt_install "$${missing[@]}" || fail "$$sentence"
+	if [[ " $${missing[*]} " == *" mosquitto "* ]]; then
+	    if command -v systemctl >/dev/null; then
+	        if [ -d /run/systemd/system ]; then now=--now; else now=; fi
+	        as_root systemctl disable $$now mosquitto >/dev/null 2>&1 || true
+	    fi
+	    say "setup: mosquitto installed; its system service is neither started nor enabled"
+	fi
+
+setup-test: setup  ## setup, and what only the tests need (C compiler, libmodbus, mbpoll, faketime, e2fsprogs)
+	@$(FUNCTIONS)
+	missing=()
+	command -v gcc >/dev/null || missing+=(gcc)
+	[ -e /usr/include/stdio.h ] || missing+=(libc6-dev)
+	[ -e /usr/include/modbus/modbus.h ] || missing+=(libmodbus-dev)
+	command -v mbpoll >/dev/null || missing+=(mbpoll)
+	command -v faketime >/dev/null || missing+=(faketime)
+	compgen -G '/usr/lib/*/faketime/libfaketime.so.1' >/dev/null || missing+=(libfaketime)
+	command -v mkfs.ext4 >/dev/null || missing+=(e2fsprogs)
+	[ "$${#missing[@]}" -gt 0 ] || exit 0
+	if ! may_install || ! apt_install "$${missing[@]}"; then
+	    say "setup-test: tests that need $${missing[*]} will be skipped; for them $$(what_to_run "$${missing[@]}")." >&2
+	fi
+
+demo: setup  ## the main job end to end in this terminal, e.g. ARGS="--seconds 30 --json"
+	@$(VENV)/bin/portico demo $(ARGS)
+
+test: setup-test  ## all tests, e.g. ARGS="-m 'not field'" or ARGS="tests/unit/core"
+	@$(VENV)/bin/python -m pytest -ra $(ARGS)
+
+lint: venv  ## ruff, mypy strict and the house test
+	@status=0
+	echo "lint: ruff check"; $(VENV)/bin/ruff check . || status=1
+	echo "lint: ruff format --check"; $(VENV)/bin/ruff format --check . || status=1
+	echo "lint: mypy --strict"; $(VENV)/bin/mypy || status=1
+	echo "lint: the house test"; $(VENV)/bin/python -m pytest -q tests/test_house.py || status=1
+	exit $$status
+
+torture: setup-test  ## random kills, outages and full disks, e.g. ARGS="--rounds 10 --json"
+	@$(VENV)/bin/python -m tests.torture $(ARGS)
+
+bench: setup-test  ## measure speed and size, e.g. ARGS="--json"
+	@$(VENV)/bin/python -m bench $(ARGS)
+
+powercut: setup-test  ## what a power cut takes, on an ext4 image (root only)
+	@$(VENV)/bin/python -m tests.powercut $(ARGS)
+
+clean:  ## remove .venv, caches and what runs left behind in var/
+	@echo "clean: removing $(VENV), var, build, dist and caches"
+	rm -rf $(VENV) var build dist bench/build tests/build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

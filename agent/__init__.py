@@ -1,0 +1,1 @@
+"""The gateway daemon: polls, tags, stores, forwards and carries out commands."""

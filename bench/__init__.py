@@ -1,0 +1,1 @@
+"""Measurements of speed and size; the results name machine, date and command."""

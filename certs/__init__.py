@@ -1,0 +1,1 @@
+"""Identities: TLS contexts, signing keys and the development authority."""

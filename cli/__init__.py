@@ -1,0 +1,1 @@
+"""The one entry `portico`; every package brings its own commands."""

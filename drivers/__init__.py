@@ -1,0 +1,1 @@
+"""The field: everything that speaks to devices."""

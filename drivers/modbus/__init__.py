@@ -1,0 +1,1 @@
+"""Modbus: request plan, register values and the link to a server."""

@@ -1,0 +1,1 @@
+"""The other end: collector, books and what is made from them."""

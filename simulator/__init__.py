@@ -1,0 +1,1 @@
+"""Devices and counterparts that do not exist, behind real sockets."""
