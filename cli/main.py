@@ -1,0 +1,131 @@
+"""The entry point `portico`: which commands there are, and how an error becomes an exit code.
+
+Every package brings its own commands; the table below only names where they are.  A module is
+imported when its command is the one that was typed, so that `portico --help` and the start of
+the agent do not pay for what they do not use.
+
+Relies on typer, and on `core.errors` for the exit code of an error.
+Deliberately not here: what the commands do, logging, and the reading of any configuration.
+"""
+
+import importlib
+import importlib.metadata
+import sys
+from collections.abc import Callable, Sequence
+from typing import Annotated, NamedTuple
+
+import typer
+
+from core.errors import PorticoError
+
+
+class Command(NamedTuple):
+    """One row of the table: where the command is, its line in the list, and an example."""
+
+    target: str  # "module:attribute", a typer app or a function
+    summary: str
+    example: str
+
+
+COMMANDS = {
+    "demo": Command(
+        "cli.demo:command",
+        "Show the main job end to end, with a broker outage and a kill -9.",
+        "portico demo --seconds 30 --json",
+    ),
+    "agent": Command(
+        "agent.cli:app",
+        "Run the gateway agent, check its configuration, ask for its status.",
+        "portico agent check gateway.toml",
+    ),
+    "store": Command(
+        "agent.store_cli:app",
+        "Look into the gateway's store: statistics, latest rows, export, verification.",
+        "portico store stats var/gw-0001",
+    ),
+    "simulate": Command(
+        "simulator.cli:command",
+        "Serve simulated devices on real sockets, from a scenario file.",
+        "portico simulate -s simulator/scenarios/household.toml",
+    ),
+    "headend": Command(
+        "headend.cli:app",
+        "Collect readings from the broker, list them, and judge their completeness.",
+        "portico headend readings --device main-meter --json",
+    ),
+    "certs": Command(
+        "certs.cli:app",
+        "Create and look at certificates and signing keys for development.",
+        "portico certs dev --out var/certs",
+    ),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run one command and leave with its exit code: 0, 1 (failed), 2 (wrong use or configuration)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        entry(arguments)(args=arguments, prog_name="portico")
+    except PorticoError as error:
+        typer.echo(f"error: {error}", err=True)
+        for fault in getattr(error, "faults", ()):
+            typer.echo(f"  {fault}", err=True)
+        sys.exit(error.exit_code)
+
+
+def entry(arguments: Sequence[str]) -> typer.Typer:
+    """Return the app in which the command that `arguments` name is real and the others are only listed."""
+    # The root has only flags, so the first word that is not one is the command.
+    typed = next((word for word in arguments if not word.startswith("-")), None)
+    app = typer.Typer(
+        add_completion=False,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        epilog="Example: portico demo --seconds 30",
+    )
+    app.callback()(root)
+    for name, command in COMMANDS.items():
+        target = load(command.target) if name == typed else listed_only
+        if isinstance(target, typer.Typer):
+            app.add_typer(
+                target, name=name, help=command.summary, epilog=epilog(command), no_args_is_help=True
+            )
+        else:
+            app.command(name, short_help=command.summary, epilog=epilog(command))(target)
+    return app
+
+
+def load(target: str) -> typer.Typer | Callable[..., object]:
+    """Import what "module:attribute" names."""
+    module, _, attribute = target.partition(":")
+    found: object = getattr(importlib.import_module(module), attribute)
+    if isinstance(found, typer.Typer) or callable(found):
+        return found
+    raise TypeError(f"{target} is neither a typer app nor a function")
+
+
+def epilog(command: Command) -> str:
+    """Return the line that ends the command's help."""
+    return f"Example: {command.example}"
+
+
+def listed_only() -> None:
+    """Stand in the list of commands for one that was not typed."""
+    raise RuntimeError("a command that was not typed cannot run")
+
+
+def show_version(wanted: bool) -> None:
+    """Print the version and leave."""
+    if wanted:
+        typer.echo(f"portico {importlib.metadata.version('portico-gateway')}")
+        raise typer.Exit
+
+
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Portico: readings from the field to the head-end, and nothing lost."""
