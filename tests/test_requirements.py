@@ -1,7 +1,8 @@
 """Holds docs/requirements.md to its own rules: complete, and no state without evidence that exists.
 
-Relies on the document's form (six columns, one row a requirement) and on the test sources, which are parsed and
-never imported. Whether a named test really shows its requirement is deliberately not here: only a reader can tell.
+Relies on the document's form (six columns, one row a requirement) and on the test sources, which are
+parsed and never imported. Whether a named test really shows its requirement is deliberately not here:
+only a reader can tell.
 """
 
 from __future__ import annotations
@@ -122,7 +123,7 @@ def _issues_known(cell: str) -> bool:
 
 
 def _faults_in_test(path: str, name: str, root: Path) -> list[str]:
-    """Empty where pytest would collect `path::name` or `path::TestClass::name`; parameters are not looked at."""
+    """Empty where pytest would collect `path::name` or `path::TestClass::name`; no parameters."""
     file = (root / path).resolve()
     if not (file.is_relative_to(root.resolve() / "tests") and file.name.startswith("test_")):
         return [f"{path} is no test_*.py below tests/"]
