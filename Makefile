@@ -23,7 +23,7 @@ may_install() {
     command -v apt-get >/dev/null || return 1
     [ "$$(id -u)" -eq 0 ] || sudo -n true 2>/dev/null
 }
-apt_try() { as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o=Dpkg::Use-Pty=0 "$$@" >/dev/null; }
+apt_try() { as_root env DEBIAN_FRONTEND=noninteractive DEBCONF_NOWARNINGS=yes apt-get -qq -y -o=Dpkg::Use-Pty=0 "$$@" >/dev/null; }
 # apt_install PACKAGE...: refreshes the package lists only where they are missing or too old to serve.
 apt_install() {
     if ! compgen -G '/var/lib/apt/lists/*Packages*' >/dev/null; then
@@ -52,7 +52,8 @@ help:  ## print this list
 
 venv:  ## create .venv with the locked packages and this project
 	@$(FUNCTIONS)
-	wanted=$$(cat requirements-dev.lock pyproject.toml | sha256sum | cut -d ' ' -f 1)
+	# The path belongs to the key: a virtual environment that was moved or copied does not work.
+	wanted=$$({ pwd; cat requirements-dev.lock pyproject.toml; } | sha256sum | cut -d ' ' -f 1)
 	stamp=$(VENV)/.installed
 	exec 9<.
 	if command -v flock >/dev/null; then flock 9; fi
@@ -74,7 +75,7 @@ venv:  ## create .venv with the locked packages and this project
 	    say "venv: creating $(VENV) with $$("$$python" --version)"
 	    "$$python" -m venv --clear $(VENV)
 	fi
-	say "venv: installing $$(grep -c '==' requirements-dev.lock) locked packages from requirements-dev.lock"
+	say "venv: installing $$(grep -c '^[a-z0-9-]*==' requirements-dev.lock) locked packages from requirements-dev.lock"
 	$(VENV)/bin/python -m pip install -q --disable-pip-version-check --no-input \
 	    --require-hashes -r requirements-dev.lock \
 	    || fail "the locked packages could not be installed: check the network and run make venv again."
@@ -147,5 +148,5 @@ powercut: setup-test  ## what a power cut takes, on an ext4 image (root only)
 
 clean:  ## remove .venv, caches and what runs left behind in var/
 	@echo "clean: removing $(VENV), var, build, dist and caches"
-	rm -rf $(VENV) var build dist bench/build tests/build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) var build dist .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
