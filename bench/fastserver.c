@@ -18,12 +18,12 @@
  *
  * Points (`--describe` prints this table as JSON), with the resolution a device type should declare.
  * The float carries finer digits than the resolution, as a meter's float does.
- *     0..11   voltage V    resolution 0.1    walk around 224..236, step 0.2, spread about 1
- *     12..23  current A    resolution 0.01   walk around 2..58, step 0.05 + 0.5 % of the level
- *     24..38  power W      resolution 1      walk around -4500..14500, step 10 + 0.2 % of the level
- *     39..49  energy kWh   resolution 0.01   rises by 0..0.04 a read, from 1000..30000, rolls over at 100000
+ *     0..11   voltage V    resolution 0.1    walk around 224..236, step 0.3
+ *     12..23  current A    resolution 0.01   walk around 2..58, step 0.1 + 1 % of the level
+ *     24..38  power W      resolution 1      walk around -4500..14500, step 20 + 1 % of the level
+ *     39..49  energy kWh   resolution 0.01   rises by 0..0.1 a read, from 1000..30000, rolls over at 100000
  * A walk is x += (level - x) / 50 + step * n with n of mean 0 and variance 1, so it spreads about
- * five steps around its level.
+ * five steps around its level: more restless than a household, so that compression is not flattered.
  *
  * Output: line 1 of stdout is {"ports": [...]} once all ports listen; the last line, after SIGTERM or
  * SIGINT, is a JSON object of totals. `--log FILE` maps the statistics below while running: a reader
@@ -157,13 +157,13 @@ static void start_device(struct device *d, uint64_t seed, uint64_t index) {
     for (int i = 0; i < POINTS; i++) {
         double level = 0, step = 0;
         switch (kind_of(i)) {
-        case VOLTAGE: level = uniform(d->random, 224, 236), step = 0.2; break;
-        case CURRENT: level = uniform(d->random, 2, 58), step = 0.05 + 0.005 * level; break;
+        case VOLTAGE: level = uniform(d->random, 224, 236), step = 0.3; break;
+        case CURRENT: level = uniform(d->random, 2, 58), step = 0.1 + 0.01 * level; break;
         case POWER:
             level = uniform(d->random, -4500, 14500);
-            step = 10 + 0.002 * (level < 0 ? -level : level);
+            step = 20 + 0.01 * (level < 0 ? -level : level);
             break;
-        case ENERGY: level = uniform(d->random, 1000, 30000), step = 0.04; break;
+        case ENERGY: level = uniform(d->random, 1000, 30000), step = 0.1; break;
         }
         d->level[i] = d->value[i] = level;
         d->step[i] = step;

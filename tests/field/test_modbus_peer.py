@@ -19,7 +19,7 @@ def peer(tmp_path: Path) -> Iterator[RawModbus]:
         program = build(PEER, "modbus")
     except BuildUnavailable as error:
         pytest.skip(str(error))
-    command = [program, "0", "--counter", tmp_path / "counts"]
+    command: list[str | Path] = [program, "0", "--counter", tmp_path / "counts"]
     with (
         (tmp_path / "requests").open("wb") as requests,
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=requests, text=True) as process,
