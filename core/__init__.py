@@ -1,1 +1,1 @@
-"""The nouns of the project and how they are written down; imports nothing of ours."""
+"""The nouns of Portico and how they are written down.  Imports nothing of ours; pure."""

@@ -1,0 +1,275 @@
+"""Bytes of the wire: sealed (signed, perhaps compressed) and opened, strict both ways.
+
+A sealed message is::
+
+    "P1"  alg  form  kid  signature  body
+    2     1    1     8    64         …      bytes
+
+``alg`` is ``e`` (Ed25519) or ``p`` (ECDSA P-256 with SHA-256, raw r||s); ``form``
+is ``j`` (JSON) or ``z`` (JSON compressed by zlib, RFC 1950); ``kid`` is the first
+8 bytes of the SHA-256 of the signer's public key (SubjectPublicKeyInfo, DER).
+The signature is over ``"portico/v1 signed\\n" + topic + "\\n" + form + body``: a
+message that somebody moved to another topic does not verify.
+
+Who may sign what is not judged here: :class:`Verifier` does that.  Nothing is
+decompressed or parsed before its signature holds.
+"""
+
+import zlib
+from typing import Protocol, TypeVar
+
+import msgspec
+
+from core.errors import WireError
+from core.ids import books_born_ms, is_epoch, name_fault
+from core.manifest import Group, Value, ValueKind
+from core.quality import reasons
+from core.records import Ask, Confirmation, Record, Row, State, StreamMessage
+
+MAGIC = b"P1"
+HEAD = 76
+"""Bytes before the body."""
+MAX_SEALED = 4 << 20
+"""Longest message accepted, bytes as received."""
+MAX_BODY = 32 << 20
+"""Longest body accepted after decompression, bytes: a bound against bombs."""
+COMPRESS_ABOVE = 200
+"""Bodies up to this many bytes stay plain JSON: below, zlib gains little."""
+EXACT = 2**53
+"""Largest magnitude that every JSON reader holds exactly (RFC 8259 §6)."""
+
+
+class Signer(Protocol):
+    """Signs as one identity; see ``certs.signing.SigningKey``."""
+
+    @property
+    def kid(self) -> bytes: ...
+    @property
+    def alg(self) -> str: ...
+    def sign(self, message: bytes) -> bytes: ...
+
+
+class Verifier(Protocol):
+    """Judges a signature: raises ``UnknownKey`` or another ``TrustError``, else returns."""
+
+    def __call__(self, kid: bytes, alg: str, signature: bytes, message: bytes) -> None: ...
+
+
+def _signed(topic: str, form: bytes, body: bytes) -> bytes:
+    return b"portico/v1 signed\n" + topic.encode() + b"\n" + form + body
+
+
+def seal(topic: str, body: bytes, signer: Signer, level: int = 6) -> bytes:
+    """Return the signed message for a topic; compressed by zlib at ``level`` when the body is long."""
+    form = b"j"
+    if len(body) > COMPRESS_ABOVE:
+        form, body = b"z", zlib.compress(body, level)
+    signature = signer.sign(_signed(topic, form, body))
+    return b"".join((MAGIC, signer.alg.encode(), form, signer.kid, signature, body))
+
+
+def unseal(topic: str, payload: bytes, verify: Verifier) -> bytes:
+    """Return the body of a message whose signature holds.
+
+    Raises :class:`WireError` for bytes that are no message, and what ``verify`` raises.
+    """
+    if len(payload) > MAX_SEALED:
+        raise WireError(f"a message of {len(payload)} bytes, at most {MAX_SEALED} are accepted")
+    if len(payload) < HEAD or payload[:2] != MAGIC:
+        raise WireError("not a Portico message: it does not begin with P1 and a signature")
+    alg, form = payload[2:3], payload[3:4]
+    if alg not in (b"e", b"p") or form not in (b"j", b"z"):
+        raise WireError(f"signature algorithm {alg!r} or form {form!r} is not known")
+    body = payload[HEAD:]
+    verify(payload[4:12], alg.decode(), payload[12:HEAD], _signed(topic, form, body))
+    if form == b"j":
+        return body
+    stream = zlib.decompressobj()
+    try:
+        plain = stream.decompress(body, MAX_BODY)
+    except zlib.error as error:
+        raise WireError(f"the compressed body is damaged: {error}") from error
+    if not stream.eof or stream.unused_data:
+        raise WireError(f"the compressed body is cut, has a tail, or is longer than {MAX_BODY} bytes")
+    return plain
+
+
+_T = TypeVar("_T")
+
+
+def _parsed(decoder: "msgspec.json.Decoder[_T]", body: bytes, what: str) -> _T:
+    try:
+        return decoder.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise WireError(f"not a {what}: {error}") from error
+
+
+_stream = msgspec.json.Decoder(StreamMessage)
+_confirmation = msgspec.json.Decoder(Confirmation)
+_ask = msgspec.json.Decoder(Ask)
+_state = msgspec.json.Decoder(State)
+
+
+def row_body(
+    tick: int, group: int, offsets: list[int], values: list[Value], quality: dict[str, list[str]]
+) -> bytes:
+    """Return a row without its sequence, ready for the store: ``group,tick,[offsets],[values]{,quality}]``.
+
+    :func:`row_bytes` puts the sequence in front.  Integers beyond 2**53 must already be strings.
+    """
+    parts: list[object] = [group, tick, offsets, values]
+    if quality:
+        parts.append(quality)
+    return _encode(parts)[1:]
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+def row_bytes(seq: int, body: bytes) -> bytes:
+    """Return the row of the wire from a stored body and its sequence."""
+    return b"[%d,%s" % (seq, body)
+
+
+def encode_stream(header: StreamMessage, rows: list[bytes], records: list[bytes]) -> bytes:
+    """Return the body of a stream message from a header without rows and records, and those as bytes."""
+    parts = [_encode(header)[:-1]]
+    if rows:
+        parts += (b',"rows":[', b",".join(rows), b"]")
+    if records:
+        parts += (b',"records":[', b",".join(records), b"]")
+    parts.append(b"}")
+    return b"".join(parts)
+
+
+def encode_record(record: Record) -> bytes:
+    """Return a record as it stands in a message."""
+    return _encode(record)
+
+
+def encode_plain(message: Confirmation | Ask | State) -> bytes:
+    """Return the body of a confirmation, a question or a state."""
+    return _encode(message)
+
+
+def decode_stream(body: bytes) -> StreamMessage:
+    """Return a stream message of right form; rows still have to fit their manifest (:func:`row_fault`)."""
+    message = _parsed(_stream, body, "stream message")
+    fault = _stream_fault(message)
+    if fault is not None:
+        raise WireError(f"stream message of {message.gateway or 'nobody'}: {fault}")
+    return message
+
+
+def _stream_fault(message: StreamMessage) -> str | None:
+    if message.v != 1:
+        return f"version {message.v} is not known, 1 is"
+    if name_fault(message.gateway):
+        return f"the gateway's name {name_fault(message.gateway)}"
+    if not is_epoch(message.epoch):
+        return "the epoch has not the form of 16 hexadecimal digits"
+    if not 1 <= message.first <= message.last:
+        return f"the coverage {message.first}..{message.last} is empty or negative"
+    if message.rows and len(message.manifest) != 32:
+        return "it has rows but names no manifest"
+    for run in (message.rows, message.records):
+        before = message.first - 1
+        for record in run:
+            if not before < record.seq <= message.last:
+                return f"sequence {record.seq} is outside the coverage or out of order"
+            before = record.seq
+    return None
+
+
+def decode_confirmation(body: bytes) -> Confirmation:
+    """Return a confirmation; :class:`WireError` when the bytes are none."""
+    message = _parsed(_confirmation, body, "confirmation")
+    _check_books(message.v, message.books, message.n, "confirmation")
+    _check_ranges(message.held, "confirmation")
+    _check_ranges(message.control, "confirmation")
+    return message
+
+
+def decode_ask(body: bytes) -> Ask:
+    """Return a question; :class:`WireError` when the bytes are none."""
+    message = _parsed(_ask, body, "question")
+    _check_books(message.v, message.books, message.n, "question")
+    _check_ranges(message.ranges, "question")
+    return message
+
+
+def decode_state(body: bytes) -> State:
+    """Return a state; :class:`WireError` when the bytes are none."""
+    message = _parsed(_state, body, "state")
+    if message.v != 1 or name_fault(message.gateway):
+        raise WireError("not a state: unknown version or malformed gateway name")
+    return message
+
+
+def _check_books(v: int, books: str, n: int, what: str) -> None:
+    if v != 1:
+        raise WireError(f"{what} of version {v}, 1 is known")
+    if n < 0:
+        raise WireError(f"{what} with a negative number")
+    try:
+        books_born_ms(books)
+    except ValueError as error:
+        raise WireError(f"{what}: {error}") from error
+
+
+def _check_ranges(held: dict[str, list[tuple[int, int]]], what: str) -> None:
+    for epoch, ranges in held.items():
+        if not is_epoch(epoch):
+            raise WireError(f"{what}: {epoch!r} is not an epoch")
+        before = 0
+        for first, last in ranges:
+            if not before < first <= last:
+                raise WireError(f"{what}: the ranges of epoch {epoch} are not ascending")
+            before = last
+
+
+_NUMBERS = frozenset({int, str, type(None)})
+_ALLOWED: dict[ValueKind, frozenset[type]] = {
+    ValueKind.INTEGER: _NUMBERS,
+    ValueKind.BITS: _NUMBERS,
+    ValueKind.DECIMAL: frozenset({int, float, str, type(None)}),
+    ValueKind.TEXT: frozenset({str, type(None)}),
+    ValueKind.BOOLEAN: frozenset({bool, type(None)}),
+}
+_PLAIN = frozenset({int, type(None)})
+_NUMERIC = frozenset({ValueKind.INTEGER, ValueKind.BITS, ValueKind.DECIMAL})
+
+
+def row_fault(row: Row, group: Group) -> str | None:
+    """Return why a row does not fit its group in the manifest, or None."""
+    values = row.values
+    if len(values) != len(group.points):
+        return f"{len(values)} values for {len(group.points)} points"
+    if len(row.offsets) != group.requests:
+        return f"{len(row.offsets)} answer offsets for {group.requests} requests"
+    if (row.tick - group.phase_ms) % group.every_ms:
+        return f"tick {row.tick} is not on the grid of {group.every_ms} ms"
+    if not set(map(type, values)) <= _PLAIN or not all(point.kind in _NUMERIC for point in group.points):
+        for point, value in zip(group.points, values, strict=True):
+            if type(value) not in _ALLOWED[point.kind]:
+                return f"point {point.name} has a value of the wrong type"
+            if isinstance(value, str) and point.kind is not ValueKind.TEXT and not _is_integer(value):
+                return f"point {point.name} has text where an integer belongs"
+    if row.quality:
+        return _quality_fault(row.quality, len(values))
+    return None
+
+
+def _is_integer(text: str) -> bool:
+    return text.removeprefix("-").isdecimal() and text.isascii() and len(text) <= 20
+
+
+def _quality_fault(quality: dict[str, list[str]], points: int) -> str | None:
+    known = reasons()
+    for index, names in quality.items():
+        if index != "*" and not (index.isascii() and index.isdecimal() and int(index) < points):
+            return f"quality for {index!r}, which is no point of the group"
+        for name in names:
+            if name not in known:
+                return f"reason {name!r} is not known"
+    return None
