@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help venv setup setup-test demo test lint torture bench powercut clean
+.PHONY: help venv setup setup-test demo test lint torture bench powercut lock clean
 MAKEFLAGS += --no-print-directory
 
 # Debian keeps mosquitto and mkfs.ext4 in sbin, which is not on everybody's PATH.
@@ -145,6 +145,20 @@ bench: setup-test  ## measure speed and size, e.g. ARGS="--json"
 
 powercut: setup-test  ## what a power cut takes, on an ext4 image (root only)
 	@$(VENV)/bin/python -m tests.powercut $(ARGS)
+
+lock:  ## write both lock files again after pyproject.toml changed, newer versions with ARGS="--upgrade"
+	@tool=$$(mktemp -d)
+	trap 'rm -rf "$$tool"' EXIT
+	echo "lock: installing uv in a throw-away environment"
+	$(PYTHON) -m venv "$$tool"
+	"$$tool/bin/python" -m pip install -q --disable-pip-version-check uv
+	compile() {
+	    echo "lock: writing $$1"
+	    "$$tool/bin/uv" pip compile -q --universal --python-version 3.11 --generate-hashes --no-header \
+	        --no-emit-index-url --no-emit-find-links $(ARGS) pyproject.toml -o "$$@" >/dev/null
+	}
+	compile requirements.lock
+	compile requirements-dev.lock --extra dev
 
 clean:  ## remove .venv, caches and what runs left behind in var/
 	@echo "clean: removing $(VENV), var, build, dist and caches"
