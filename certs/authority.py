@@ -27,7 +27,6 @@ from certs.pem import (
     CERTIFICATE_MODE,
     KEY_MODE,
     certificate_pem,
-    check_key_file,
     key_pem,
     read_certificates,
     read_private_key,
@@ -38,8 +37,8 @@ from certs.profile import (
     SIGNING_PURPOSE,
     Kind,
     SignerRole,
-    attribute,
     checked_id,
+    common_name,
     is_authority,
     is_development,
     kind_of,
@@ -55,7 +54,7 @@ AUTHORITY_DAYS: Final = 3650
 BACKDATE: Final = timedelta(days=1)
 """Certificates begin a day early: a gateway's clock may lag behind the authority's."""
 
-_ClientKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
+_Key = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +85,8 @@ class DevAuthority:
     def create(cls, directory: Path, *, now: datetime | None = None) -> DevAuthority:
         """Make a new authority in `directory`, or open the one that is there and valid at `now`.
 
-        To begin anew, delete `ca.pem`: all that the old authority issued is then issued again.
+        To begin anew, delete `ca.pem` and `ca.key`: what the old authority issued is then issued again.
+        A directory that was empty gets a `.gitignore`, so that its keys are not committed.
         """
         directory = Path(directory)
         at = now or datetime.now(UTC)
@@ -94,7 +94,8 @@ class DevAuthority:
             directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigError(f"directory {directory} cannot be made: {error.strerror}") from error
-        if (directory / "ca.pem").exists():
+        _refuse_foreign(directory / "ca.pem", directory / "ca.key")
+        if (directory / "ca.pem").exists() and (directory / "ca.key").exists():
             opened = cls.open(directory)
             if opened.certificate.not_valid_after_utc > at:
                 return opened
@@ -122,8 +123,9 @@ class DevAuthority:
             )
             .sign(key, hashes.SHA256())
         )
-        write_atomically(directory / "ca.key", key_pem(key), KEY_MODE)
-        write_atomically(directory / "ca.pem", certificate_pem(certificate), CERTIFICATE_MODE)
+        if not any(directory.iterdir()):
+            write_atomically(directory / ".gitignore", b"# Keys are never committed.\n*\n", CERTIFICATE_MODE)
+        _write_pair(directory / "ca.pem", certificate, directory / "ca.key", key)
         return cls(directory, certificate, key)
 
     @classmethod
@@ -140,6 +142,26 @@ class DevAuthority:
                 f"{directory / 'ca.key'} does not belong to {ca_path}: delete both to make a new authority"
             )
         return cls(directory, certificate, key)
+
+    def issue_all(
+        self,
+        *,
+        gateways: Sequence[str] = (),
+        entities: Sequence[str] = (),
+        hosts: Sequence[str] = (),
+        days: int = DEFAULT_DAYS,
+        now: datetime | None = None,
+        force: bool = False,
+    ) -> tuple[Issued, ...]:
+        """What a small site needs: a server pair for `hosts`, and two pairs a gateway and an entity."""
+        issued = [self.issue_server(hosts, days=days, now=now, force=force)] if hosts else []
+        for gateway in gateways:
+            issued.append(self.issue_client(gateway, days=days, now=now, force=force))
+            issued.append(self.issue_signer(gateway, role="stream", days=days, now=now, force=force))
+        for entity in entities:
+            issued.append(self.issue_client(entity, days=days, now=now, force=force))
+            issued.append(self.issue_signer(entity, role="collector", days=days, now=now, force=force))
+        return tuple(issued)
 
     def issue_server(
         self,
@@ -191,24 +213,22 @@ class DevAuthority:
         cert_path, key_path = self.directory / f"{stem}.pem", self.directory / f"{stem}.key"
         if cert_path == self.ca_path:
             raise ConfigError("identity 'ca' is taken by the authority itself: choose another one")
-        if not force:
-            kept = self._still_good(subject, kind, cert_path, key_path, names, at)
-            if kept is not None:
-                return Issued(subject, kind, cert_path, key_path, kept.not_valid_after_utc, written=False)
-        key: _ClientKey
+        _refuse_foreign(cert_path, key_path)
+        existing = self._existing(subject, kind, cert_path)
+        if existing is not None and not force and self._is_good(existing, key_path, names, at):
+            return Issued(subject, kind, cert_path, key_path, existing.not_valid_after_utc, written=False)
+        key: _Key
         signing = kind in ("stream", "collector")
         key = ed25519.Ed25519PrivateKey.generate() if signing else ec.generate_private_key(ec.SECP256R1())
         certificate = self._certificate(subject, kind, key, names, at, days)
-        # The key goes first: a crash in between leaves a pair that does not match and is issued again.
-        write_atomically(key_path, key_pem(key), KEY_MODE)
-        write_atomically(cert_path, certificate_pem(certificate), CERTIFICATE_MODE)
+        _write_pair(cert_path, certificate, key_path, key)
         return Issued(subject, kind, cert_path, key_path, certificate.not_valid_after_utc, written=True)
 
     def _certificate(
         self,
         subject: str,
         kind: Kind,
-        key: _ClientKey,
+        key: _Key,
         names: x509.SubjectAlternativeName | None,
         at: datetime,
         days: int,
@@ -239,33 +259,56 @@ class DevAuthority:
             builder = builder.add_extension(names, critical=False)
         return builder.sign(self._key, hashes.SHA256())
 
-    def _still_good(
+    @staticmethod
+    def _existing(subject: str, kind: Kind, cert_path: Path) -> x509.Certificate | None:
+        """The certificate in that file. Raises ConfigError when it is another's or for something else."""
+        if not cert_path.exists():
+            return None
+        existing = read_certificates(cert_path)[0]
+        if common_name(existing) != subject or kind_of(existing) != kind:
+            raise ConfigError(
+                f"{cert_path} is the {kind_of(existing)} certificate of {common_name(existing)!r} "
+                f"and would become the {kind} certificate of {subject!r}: choose another identity"
+            )
+        return existing
+
+    def _is_good(
         self,
-        subject: str,
-        kind: Kind,
-        cert_path: Path,
+        existing: x509.Certificate,
         key_path: Path,
         names: x509.SubjectAlternativeName | None,
         at: datetime,
-    ) -> x509.Certificate | None:
-        """The certificate on disk when it is what would be issued and is valid at `at`."""
-        if not cert_path.exists() or not key_path.exists():
-            return None
+    ) -> bool:
+        """True when the pair on disk is what would be issued, and valid at `at`."""
         try:
-            certificate = read_certificates(cert_path)[0]
-            check_key_file(key_path)
+            existing.verify_directly_issued_by(self.certificate)
             key = read_private_key(key_path)
-            certificate.verify_directly_issued_by(self.certificate)
         except (ConfigError, InvalidSignature, ValueError, TypeError):
-            return None
-        good = (
-            attribute(certificate.subject, NameOID.COMMON_NAME) == subject
-            and kind_of(certificate) == kind
-            and key.public_key() == certificate.public_key()
-            and certificate.not_valid_before_utc <= at < certificate.not_valid_after_utc
-            and (names is None or set(names_of(certificate)) == set(_texts(names)))
+            return False
+        return (
+            key.public_key() == existing.public_key()
+            and existing.not_valid_before_utc <= at < existing.not_valid_after_utc
+            and (names is None or set(names_of(existing)) == {str(name.value) for name in names})
         )
-        return certificate if good else None
+
+
+def _refuse_foreign(cert_path: Path, key_path: Path) -> None:
+    """Raise ConfigError rather than overwrite what a development authority did not make.
+
+    The certificate is written before the key, so a key that stands alone is somebody's.
+    """
+    if not cert_path.exists():
+        if key_path.exists():
+            raise ConfigError(f"{key_path} has no certificate {cert_path.name} beside it: move it away first")
+        return
+    if not is_development(read_certificates(cert_path)[0]):
+        raise ConfigError(f"{cert_path} is not of a development authority: use another directory")
+
+
+def _write_pair(cert_path: Path, certificate: x509.Certificate, key_path: Path, key: _Key) -> None:
+    """Write both. A crash in between leaves a pair that does not match, and is issued again."""
+    write_atomically(cert_path, certificate_pem(certificate), CERTIFICATE_MODE)
+    write_atomically(key_path, key_pem(key), KEY_MODE)
 
 
 def _alternative_names(hosts: Sequence[str]) -> x509.SubjectAlternativeName:
@@ -279,10 +322,6 @@ def _alternative_names(hosts: Sequence[str]) -> x509.SubjectAlternativeName:
             except ValueError as error:
                 raise ConfigError(f"{host!r} is neither an IP address nor a host name") from error
     return x509.SubjectAlternativeName(names)
-
-
-def _texts(names: x509.SubjectAlternativeName) -> tuple[str, ...]:
-    return tuple(str(name.value) for name in names)
 
 
 def _key_usage(*, authority: bool) -> x509.KeyUsage:

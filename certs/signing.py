@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Final, Literal, assert_never
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
@@ -55,6 +55,16 @@ _PER_KID: Final = 8
 _KNOWN_CRITICAL: Final = frozenset(
     {ExtensionOID.BASIC_CONSTRAINTS, ExtensionOID.KEY_USAGE, ExtensionOID.EXTENDED_KEY_USAGE}
 )
+_UNREADABLE: Final = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.UnsupportedGeneralNameType,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+)
+"""What `cryptography` raises, now or on first access, for bytes that are no certificate it knows."""
+
 _ECDSA: Final = ec.ECDSA(hashes.SHA256())
 
 _PrivateKey = ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey
@@ -185,7 +195,7 @@ class TrustedSigners:
         try:
             certificate = x509.load_der_x509_certificate(der)
             admitted = self._judge(certificate, der, subject, role, at)
-        except (ValueError, TypeError, x509.UnsupportedGeneralNameType) as error:
+        except _UNREADABLE as error:
             raise Untrusted(f"the certificate of {subject} is not readable: ask for it again") from error
         kid = admitted.signer.kid
         others = tuple(a for a in self._admitted.get(kid, ()) if a.signer.der != der)
@@ -278,7 +288,7 @@ class TrustedSigners:
                 continue
             try:
                 certificate.verify_directly_issued_by(authority)
-            except (InvalidSignature, ValueError, TypeError):
+            except (InvalidSignature, *_UNREADABLE):
                 continue
             return
         raise Untrusted(f"the certificate of {subject} was issued by no authority that is trusted here")
