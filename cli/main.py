@@ -56,7 +56,7 @@ COMMANDS = {
     "certs": Command(
         "certs.cli:app",
         "Create and look at certificates and signing keys for development.",
-        "portico certs dev --out var/certs",
+        "portico certs dev var/certs --gateway gw-0001 --broker 127.0.0.1",
     ),
 }
 
