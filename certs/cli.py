@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+from cryptography import x509
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from certs.authority import DEFAULT_DAYS, DevAuthority, Issued
 from certs.pem import read_certificates
-from certs.profile import Description, describe
+from certs.profile import UNREADABLE, Description, describe
 from core.errors import ConfigError
 
 WARN_DAYS = 30
@@ -93,7 +94,7 @@ def show(
 ) -> None:
     """Show whom certificates name, what they are for, how long they last, fingerprint and key id."""
     now = datetime.now(UTC)
-    found = [(path, describe(one, now)) for path in files for one in read_certificates(path)]
+    found = [(path, _described(one, path, now)) for path in files for one in read_certificates(path)]
     if as_json:
         typer.echo(json.dumps({"certificates": [_description_json(path, one) for path, one in found]}))
         return
@@ -103,6 +104,15 @@ def show(
         for name, value in _rows(one):
             table.add_row(name, value)
         console.print(table)
+
+
+def _described(certificate: x509.Certificate, path: Path, at: datetime) -> Description:
+    try:
+        return describe(certificate, at)
+    except UNREADABLE as error:
+        raise ConfigError(
+            f"certificate {path} is damaged or of a kind that is unknown here: {error}"
+        ) from error
 
 
 def _rows(one: Description) -> list[tuple[str, str]]:

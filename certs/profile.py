@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Final, Literal
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
@@ -36,6 +37,16 @@ no record."""
 
 DEVELOPMENT_ORGANIZATION: Final = "PORTICO DEVELOPMENT ONLY"
 """Organization in the subject of a development authority; a production setting refuses it."""
+
+UNREADABLE: Final = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.UnsupportedGeneralNameType,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+)
+"""What `cryptography` raises, now or on first access, for bytes that are no certificate it knows."""
 
 RESERVED_IDS: Final = frozenset({"beat", "grp", "policy"})
 """First topic levels under `portico/v1/` that are no gateway, so no identity may bear them."""

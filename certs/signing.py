@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Final, Literal, assert_never
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
@@ -31,6 +31,7 @@ from cryptography.x509.oid import ExtensionOID, NameOID
 from certs.pem import read_certificates, read_private_key
 from certs.profile import (
     SIGNING_PURPOSE,
+    UNREADABLE,
     SignerRole,
     alg_of,
     attribute,
@@ -55,16 +56,6 @@ _PER_KID: Final = 8
 _KNOWN_CRITICAL: Final = frozenset(
     {ExtensionOID.BASIC_CONSTRAINTS, ExtensionOID.KEY_USAGE, ExtensionOID.EXTENDED_KEY_USAGE}
 )
-_UNREADABLE: Final = (
-    ValueError,
-    TypeError,
-    UnsupportedAlgorithm,
-    x509.UnsupportedGeneralNameType,
-    x509.DuplicateExtension,
-    x509.InvalidVersion,
-)
-"""What `cryptography` raises, now or on first access, for bytes that are no certificate it knows."""
-
 _ECDSA: Final = ec.ECDSA(hashes.SHA256())
 
 _PrivateKey = ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey
@@ -190,12 +181,14 @@ class TrustedSigners:
         Untrusted when it is unreadable, issued by no authority of the bundle that was itself valid at
         `at`, no end certificate, or not made for signing records.
         """
+        if at.tzinfo is None:
+            raise TypeError("the instant of a judgement has a time zone")
         if len(der) > MAX_CERTIFICATE_BYTES:
             raise Untrusted(f"the certificate of {subject} is larger than {MAX_CERTIFICATE_BYTES} bytes")
         try:
             certificate = x509.load_der_x509_certificate(der)
             admitted = self._judge(certificate, der, subject, role, at)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise Untrusted(f"the certificate of {subject} is not readable: ask for it again") from error
         kid = admitted.signer.kid
         others = tuple(a for a in self._admitted.get(kid, ()) if a.signer.der != der)
@@ -288,7 +281,7 @@ class TrustedSigners:
                 continue
             try:
                 certificate.verify_directly_issued_by(authority)
-            except (InvalidSignature, *_UNREADABLE):
+            except (InvalidSignature, *UNREADABLE):
                 continue
             return
         raise Untrusted(f"the certificate of {subject} was issued by no authority that is trusted here")
