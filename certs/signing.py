@@ -14,8 +14,9 @@ books), chains through an intermediate that is not itself in the bundle, revocat
 
 from __future__ import annotations
 
+import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -26,6 +27,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
+from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import ExtensionOID, NameOID
 
 from certs.pem import read_certificates, read_private_key
@@ -40,6 +42,7 @@ from certs.profile import (
     kid_of,
     purposes,
 )
+from core.codec import Verifier
 from core.errors import ConfigError, TrustError, UnknownKey
 
 Alg = Literal["e", "p"]
@@ -186,9 +189,12 @@ class TrustedSigners:
         if len(der) > MAX_CERTIFICATE_BYTES:
             raise Untrusted(f"the certificate of {subject} is larger than {MAX_CERTIFICATE_BYTES} bytes")
         try:
-            certificate = x509.load_der_x509_certificate(der)
-            admitted = self._judge(certificate, der, subject, role, at)
-        except UNREADABLE as error:
+            with warnings.catch_warnings():
+                # What RFC 5280 forbids and the library still reads with a warning is refused too.
+                warnings.simplefilter("error", CryptographyDeprecationWarning)
+                certificate = x509.load_der_x509_certificate(der)
+                admitted = self._judge(certificate, der, subject, role, at)
+        except (CryptographyDeprecationWarning, *UNREADABLE) as error:
             raise Untrusted(f"the certificate of {subject} is not readable: ask for it again") from error
         kid = admitted.signer.kid
         others = tuple(a for a in self._admitted.get(kid, ()) if a.signer.der != der)
@@ -234,9 +240,7 @@ class TrustedSigners:
         if not any(_holds(a.key, signature, message) for a in valid):
             raise BadSignature(f"the signature is not by key {kid.hex()} of {subject} over these bytes")
 
-    def verifier(
-        self, subject: str, role: SignerRole, at: datetime
-    ) -> Callable[[bytes, str, bytes, bytes], None]:
+    def verifier(self, subject: str, role: SignerRole, at: datetime) -> Verifier:
         """`verify` for one sender, role and instant, in the form that `core.codec.unseal` calls."""
 
         def judge(kid: bytes, alg: str, signature: bytes, message: bytes) -> None:
