@@ -177,6 +177,10 @@ class TrustedSigners:
         """How many key ids are held; never more than the capacity."""
         return len(self._admitted)
 
+    def certificates(self, kid: bytes) -> tuple[Signer, ...]:
+        """The certificates held for a key id, in the order in which they were admitted last."""
+        return tuple(admitted.signer for admitted in self._admitted.get(kid, ()))
+
     def admit(self, der: bytes, *, subject: str, role: SignerRole, at: datetime) -> Signer:
         """Judge a certificate at the instant `at` and hold it, for `verify`.
 
@@ -197,7 +201,8 @@ class TrustedSigners:
         except (CryptographyDeprecationWarning, *UNREADABLE) as error:
             raise Untrusted(f"the certificate of {subject} is not readable: ask for it again") from error
         kid = admitted.signer.kid
-        others = tuple(a for a in self._admitted.get(kid, ()) if a.signer.der != der)
+        # Not compared by its bytes: the authority's signature can be written in more than one way.
+        others = tuple(a for a in self._admitted.get(kid, ()) if not _same(a.signer, admitted.signer))
         self._admitted[kid] = (*others[-(_PER_KID - 1) :], admitted)
         self._admitted.move_to_end(kid)
         while len(self._admitted) > self._capacity:
@@ -308,6 +313,16 @@ def _check_purpose(certificate: x509.Certificate, subject: str) -> None:
         raise Untrusted(f"the certificate of {subject} states no key usage") from None
     if not usage.digital_signature:
         raise Untrusted(f"the certificate of {subject} is not for digital signatures")
+
+
+def _same(one: Signer, other: Signer) -> bool:
+    """True when two certificates of one key say the same."""
+    return (one.subject, one.role, one.not_before, one.not_after) == (
+        other.subject,
+        other.role,
+        other.not_before,
+        other.not_after,
+    )
 
 
 def _holds(key: _PublicKey, signature: bytes, message: bytes) -> bool:
