@@ -1,0 +1,212 @@
+"""What must hold between the tables of gateway.toml, and between them and the device types.
+
+Pure: the tables and the device types come in, faults and warnings come out.  A
+fault stops the agent from starting; a warning is shown by `portico agent check`
+and in the log.  Not here: the files that are named (`agent.identity`).
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+from agent.config_faults import Place, near
+from agent.config_models import Config, DeviceConfig, GatewayConfig, LineConfig, RouteConfig, Scheme, Setting
+from agent.owners import ownership_terms
+from core.errors import ConfigError
+from core.ownership import Ownership, overlap_fault
+from drivers.types import DeviceType
+
+Types = Callable[[str], DeviceType]
+"""Loads a device type by its name; :class:`ConfigError` when there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The tables of a file that are well formed, each with its place, and the names of all lines."""
+
+    gateway: GatewayConfig | None
+    lines: tuple[tuple[Place, LineConfig], ...]
+    devices: tuple[tuple[Place, DeviceConfig], ...]
+    routes: tuple[tuple[Place, RouteConfig], ...]
+    line_names: frozenset[str]
+    """Also those of lines with a fault: one fault is not told twice."""
+
+
+def rule_faults(parts: Parts, types: Types) -> Iterator[str]:
+    """Yield every contradiction between the tables."""
+    for kind in (parts.lines, parts.devices, parts.routes):
+        yield from _same_names((place, table.name) for place, table in kind)
+    yield from _device_faults(parts)
+    for place, device in parts.devices:
+        yield from _ownership_faults(place, device)
+        yield from _type_faults(place, device, types)
+    yield from _route_faults(parts)
+
+
+def _same_names(named: Iterable[tuple[Place, str]]) -> Iterator[str]:
+    first: dict[str, Place] = {}
+    for place, name in named:
+        if name in first:
+            yield place.at("name").fault(f"also the name of {_short(first[name])}: give each its own")
+        first.setdefault(name, place)
+
+
+def _short(place: Place) -> str:
+    return f"{place.table}[{place.number}]"
+
+
+def _device_faults(parts: Parts) -> Iterator[str]:
+    units: dict[tuple[str, int], Place] = {}
+    for place, device in parts.devices:
+        if device.line not in parts.line_names:
+            hint = near(device.line, parts.line_names)
+            yield place.at("line").fault(f'no [[line]] is named "{device.line}": {hint}')
+        unit = (device.line, device.unit_id)
+        if unit in units:
+            yield place.at("unit_id").fault(
+                f'unit id {device.unit_id} on line "{device.line}" is already {_short(units[unit])} '
+                f'"{units[unit].name}"'
+            )
+        units.setdefault(unit, place)
+
+
+def _ownership_faults(place: Place, device: DeviceConfig) -> Iterator[str]:
+    fault = overlap_fault(ownership_terms(device))
+    if fault is not None:
+        yield place.at("ownership").fault(fault)
+    for number, override in enumerate(device.override, start=1):
+        fault = overlap_fault(ownership_terms(device, override)) if override.ownership else None
+        if fault is not None:
+            yield place.at(f"override[{number}] ownership").fault(fault)
+
+
+def _type_faults(place: Place, device: DeviceConfig, types: Types) -> Iterator[str]:
+    try:
+        known = {point.name for point in types(device.type).points}
+    except ConfigError as error:
+        yield from (place.at("type").fault(fault) for fault in error.faults or (str(error),))
+        return
+    for name in device.points or ():
+        if name not in known:
+            yield place.at("points").fault(f'{device.type} has no point "{name}": {near(name, known)}')
+    polled = polled_names(device, types)
+    for number, override in enumerate(device.override, start=1):
+        key = place.at(f"override[{number}] points")
+        for name in override.points:
+            if name not in known:
+                yield key.fault(f'{device.type} has no point "{name}": {near(name, known)}')
+            elif name not in polled:
+                yield key.fault(f'point "{name}" is not polled: add it to the points of the device')
+
+
+def polled_names(device: DeviceConfig, types: Types) -> frozenset[str]:
+    """Return the names of the points that a device's table asks for."""
+    if device.points is not None:
+        return frozenset(device.points)
+    return frozenset(point.name for point in types(device.type).points if point.default)
+
+
+def _route_faults(parts: Parts) -> Iterator[str]:
+    towards: dict[tuple[str, str, int], Place] = {}
+    production = parts.gateway is None or parts.gateway.setting is Setting.PRODUCTION
+    for place, route in parts.routes:
+        if route.url.scheme is Scheme.MQTT and production and parts.gateway is not None:
+            yield place.at("url").fault(
+                f"{route.url} is not encrypted, which production refuses: use mqtts:// with certificates, or "
+                'setting = "development" on a desk'
+            )
+        end = (route.entity, route.url.host.lower(), route.url.port)
+        if end in towards:
+            yield place.at("entity").fault(
+                f"{route.entity} already gets its readings at {route.url} by {_short(towards[end])} "
+                f'"{towards[end].name}": one route for each entity and broker'
+            )
+        towards.setdefault(end, place)
+
+
+def warnings(config: Config, types: Types) -> tuple[str, ...]:
+    """Return what is allowed and perhaps not meant, one sentence each."""
+    return (*_line_warnings(config), *_device_warnings(config, types), *_route_warnings(config))
+
+
+def _line_warnings(config: Config) -> Iterator[str]:
+    used = {device.line for device in config.devices}
+    ends: dict[tuple[str, int], str] = {}
+    if not config.devices:
+        yield "there is no [[device]]: nothing will be polled"
+    for line in config.lines:
+        if line.name not in used:
+            yield f'line "{line.name}" has no device'
+        end = (line.url.host.lower(), line.url.port)
+        if end in ends:
+            yield (
+                f'lines "{ends[end]}" and "{line.name}" lead to the same address {line.url}: they will '
+                "poll at the same time, which many converters to serial lines do not stand"
+            )
+        ends.setdefault(end, line.name)
+
+
+def _device_warnings(config: Config, types: Types) -> Iterator[str]:
+    for device in config.devices:
+        if 248 <= device.unit_id <= 254:
+            yield (
+                f'device "{device.name}" has unit id {device.unit_id}: 248 to 254 are reserved '
+                "(Modbus over serial line V1.02 §2.2)"
+            )
+        unsure = _unverified(device, types)
+        if unsure:
+            yield (
+                f'device "{device.name}": no source confirmed {", ".join(unsure)} of type {device.type}; '
+                "compare the values with the device's own display"
+            )
+        end = _open_end(ownership_terms(device))
+        if end:
+            yield f'device "{device.name}": {end}'
+
+
+def _unverified(device: DeviceConfig, types: Types) -> list[str]:
+    """Return the polled points whose registers nobody confirmed."""
+    kind = types(device.type)
+    polled = polled_names(device, types)
+    return [
+        point.name
+        for point in kind.points
+        if point.name in polled and not (kind.source.verified if point.verified is None else point.verified)
+    ]
+
+
+def _open_end(terms: tuple[Ownership, ...]) -> str | None:
+    """Return where a history has a time without an owner after its begin."""
+    ordered = sorted(terms, key=lambda term: term.valid_from_ms or -(2**63))
+    for before, after in pairwise(ordered):
+        if before.valid_to_ms is not None and before.valid_to_ms != after.valid_from_ms:
+            return "between two terms of its ownership nobody owns the data, and no route carries it"
+    if ordered[-1].valid_to_ms is not None:
+        return "its last ownership ends; from then on nobody owns the data, and no route carries it"
+    return None
+
+
+def _route_warnings(config: Config) -> Iterator[str]:
+    if not config.routes:
+        yield "there is no [[route]]: readings stay in the store of this box"
+    routed = {route.entity for route in config.routes}
+    owners: dict[str, list[str]] = {}
+    for device in config.devices:
+        for override in (None, *device.override):
+            for term in ownership_terms(device, override):
+                for entity in term.data_owners:
+                    devices = owners.setdefault(entity, [])
+                    if device.name not in devices:
+                        devices.append(device.name)
+    for entity, devices in owners.items():
+        if entity not in routed and routed:
+            hint = near(entity, routed)
+            yield f"{entity} owns data of {', '.join(devices)} and has no [[route]]: {hint}"
+    for route in config.routes:
+        if route.entity not in owners:
+            yield f'route "{route.name}": {route.entity} owns no data here, nothing will be sent'
+        if route.url.scheme is Scheme.MQTT:
+            yield (
+                f'route "{route.name}" is NOT ENCRYPTED and the broker does not know who connects: '
+                "for a desk only"
+            )
