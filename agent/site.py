@@ -1,0 +1,160 @@
+"""What a gateway polls: the configuration and the device types made into groups and requests.
+
+A group is the points of one device with one interval and one history of owners, so
+that a row never mixes what different entities may see.  Groups are numbered from 1
+in the order of the file.  Pure; relies on `drivers.modbus` for plan and decoder.
+Not here: when a group is due (`agent.schedule`), and talking to the device.
+"""
+
+from dataclasses import dataclass
+
+from agent.amounts import DAY_MS
+from agent.config_models import Config, DeviceConfig, LineConfig, OverrideConfig
+from agent.config_rules import Types, polled_names
+from agent.owners import ownership_terms
+from core.errors import ConfigError
+from core.manifest import Group, Manifest
+from core.ownership import Ownership
+from drivers.modbus.plan import Request, plan
+from drivers.modbus.values import GroupDecoder
+from drivers.types import DeviceType, Limits, PointType
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PollGroup:
+    """A group with all that the worker of its line needs to poll it."""
+
+    group: Group
+    line: str
+    unit_id: int
+    requests: tuple[Request, ...]
+    points: tuple[PointType, ...]
+    """In the order of ``group.points``."""
+    decoder: GroupDecoder
+    limits: Limits
+    timeout_s: float
+    """For one request: the line's where it gives one, else the device type's."""
+    pause_s: float
+    """Silence between requests: the longer of the line's and the device type's."""
+
+    @property
+    def every_ms(self) -> int:
+        return self.group.every_ms
+
+    @property
+    def phase_ms(self) -> int:
+        return self.group.phase_ms
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Everything that one gateway polls."""
+
+    manifest: Manifest
+    groups: tuple[PollGroup, ...]
+
+    def on_line(self, line: str) -> tuple[PollGroup, ...]:
+        """Return the groups that the worker of a line polls."""
+        return tuple(group for group in self.groups if group.line == line)
+
+
+def build_site(config: Config, types: Types) -> Site:
+    """Return what a valid configuration polls.
+
+    :class:`ConfigError` carries every device whose points cannot be read within its limits.
+    """
+    groups: list[PollGroup] = []
+    faults: list[str] = []
+    for device in config.devices:
+        try:
+            groups.extend(_device_groups(config, device, types, len(groups) + 1))
+        except ConfigError as error:
+            faults.append(f'device "{device.name}": {error}')
+    if faults:
+        raise ConfigError("the devices cannot be polled as configured:", tuple(faults))
+    manifest = Manifest(gateway=config.gateway.id, groups=tuple(one.group for one in groups))
+    return Site(manifest, tuple(groups))
+
+
+def _device_groups(config: Config, device: DeviceConfig, types: Types, number: int) -> list[PollGroup]:
+    kind = types(device.type)
+    line = config.line(device.line)
+    return [
+        _poll_group(config, device, line, kind, every_ms, terms, tuple(points), number + index)
+        for index, ((every_ms, terms), points) in enumerate(_split(device, kind, types).items())
+    ]
+
+
+def _split(
+    device: DeviceConfig, kind: DeviceType, types: Types
+) -> dict[tuple[int, tuple[Ownership, ...]], list[PointType]]:
+    """Return the polled points by interval and owners, both in the order of the type's file."""
+    overrides = {name: override for override in device.override for name in override.points}
+    polled = polled_names(device, types)
+    groups: dict[tuple[int, tuple[Ownership, ...]], list[PointType]] = {}
+    for point in kind.points:
+        if point.name in polled:
+            override = overrides.get(point.name)
+            terms = ownership_terms(device, override)
+            groups.setdefault((_interval_ms(device, override, point), terms), []).append(point)
+    return groups
+
+
+def _interval_ms(device: DeviceConfig, override: OverrideConfig | None, point: PointType) -> int:
+    """Return how often a point is polled: as its override says, or as the device, no quicker than its type.
+
+    A slower point is polled at a multiple of the device's interval that divides a day, as the grid wants.
+    """
+    if override is not None and override.every is not None:
+        return override.every.ms
+    every_ms = device.every.ms
+    slowest = min(point.every_ms or every_ms, DAY_MS)
+    first = -(-slowest // every_ms) * every_ms
+    return next(ms for ms in range(max(first, every_ms), DAY_MS + 1, every_ms) if DAY_MS % ms == 0)
+
+
+def _poll_group(
+    config: Config,
+    device: DeviceConfig,
+    line: LineConfig,
+    kind: DeviceType,
+    every_ms: int,
+    terms: tuple[Ownership, ...],
+    points: tuple[PointType, ...],
+    number: int,
+) -> PollGroup:
+    limits = _limits(device, kind)
+    blocks = tuple(block for block in kind.blocks if block.count <= limits.span(block.table))
+    requests = plan(points, limits, blocks)
+    brought_by = {point: index for index, request in enumerate(requests) for point in request.points}
+    group = Group(
+        group=number,
+        device=device.name,
+        device_type=device.type,
+        every_ms=every_ms,
+        points=tuple(point.core_point(brought_by[index]) for index, point in enumerate(points)),
+        owners=terms,
+        requests=len(requests),
+        phase_ms=device.phase.ms % every_ms,
+        usage_point=device.usage_point or config.gateway.usage_point or "",
+    )
+    given = "timeout" in line.model_fields_set
+    return PollGroup(
+        group=group,
+        line=line.name,
+        unit_id=device.unit_id,
+        requests=requests,
+        points=points,
+        decoder=GroupDecoder(points, requests),
+        limits=limits,
+        timeout_s=line.timeout.s if given else limits.timeout_ms / 1000,
+        pause_s=max(line.pause.ms, limits.pause_ms) / 1000,
+    )
+
+
+def _limits(device: DeviceConfig, kind: DeviceType) -> Limits:
+    """Return the limits of a type, with what the operator learnt of this unit."""
+    if device.max_registers is None:
+        return kind.limits
+    most = min(device.max_registers, kind.limits.max_registers)
+    return kind.limits.model_copy(update={"max_registers": most})
