@@ -13,10 +13,11 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import IO, Final, Self
 
 from core.errors import ConfigError, PorticoError
 
@@ -56,6 +57,7 @@ class Mosquitto:
         self._binary = binary or find_mosquitto()
         self.host, self.port, self.log_path = _read_config(self.config_path)
         self._process: subprocess.Popen[bytes] | None = None
+        self._stderr: IO[bytes] | None = None
 
     @property
     def pid(self) -> int | None:
@@ -73,17 +75,20 @@ class Mosquitto:
             raise BrokerFailed(f"mosquitto of {self.config_path} runs already")
         written = self._log_size()
         # A session of its own: a Ctrl-C in the terminal ends the demo, which then stops its broker.
+        self._close()
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process; no pipe to fill
         self._process = subprocess.Popen(
             [self._binary, "-c", str(self.config_path)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
+            stderr=self._stderr,
             start_new_session=True,
         )
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
                 said = self._log_since(written) + self._errors()
+                self._close()
                 raise BrokerFailed(f"mosquitto ended at once (exit {self._process.returncode}): {_end(said)}")
             if self._listens(written):
                 return
@@ -163,13 +168,15 @@ class Mosquitto:
             return log.read(_LOG_TAIL_BYTES).decode(errors="replace")
 
     def _errors(self) -> str:
-        if self._process is None or self._process.stderr is None:
+        if self._stderr is None:
             return ""
-        return self._process.stderr.read(_LOG_TAIL_BYTES).decode(errors="replace")
+        self._stderr.seek(0)
+        return self._stderr.read(_LOG_TAIL_BYTES).decode(errors="replace")
 
     def _close(self) -> None:
-        if self._process is not None and self._process.stderr is not None:
-            self._process.stderr.close()
+        if self._stderr is not None:
+            self._stderr.close()
+            self._stderr = None
 
 
 def _read_config(path: Path) -> tuple[str, int, Path | None]:
