@@ -1,0 +1,97 @@
+"""A writable point of a device, and what the device does by itself when nobody speaks to it any more.
+
+`hold = "timer"`: a written value other than the default stays for the seconds in the hold register,
+which counts down, and then falls back, whoever still talks. `"watchdog"`: it falls back when no
+request reached the device for that long; 0 switches the watchdog off. `"none"`: it stays.
+
+Time is an argument, in seconds of a clock that never goes back: a device's own timer runs in real
+time, also where the simulated day runs faster. Not here: registers, and what the value does.
+"""
+
+from decimal import Decimal
+from enum import Enum
+from typing import Final
+
+
+class Hold(Enum):
+    """What a device does by itself."""
+
+    TIMER = "timer"
+    WATCHDOG = "watchdog"
+    NONE = "none"
+
+
+class Control:
+    """The state of one writable point."""
+
+    def __init__(self, *, default: Decimal, hold: Hold) -> None:
+        self.default: Final = default
+        self.hold: Final = hold
+        self.value = default
+        self.cycles = 0
+        """How often the value left its default."""
+        self._preset_s = 0.0
+        self._until_s: float | None = None
+        self._away_s = 0.0
+        self._since_s = 0.0
+
+    @property
+    def active(self) -> bool:
+        """Tell whether the value differs from its default."""
+        return self.value != self.default
+
+    def write(self, value: Decimal, now_s: float) -> None:
+        """Take a value; a timer starts anew with what its register says."""
+        was_active = self.active
+        if was_active:
+            self._away_s += now_s - self._since_s
+        self._since_s = now_s
+        self.value = value
+        self.cycles += self.active and not was_active
+        if self.hold is Hold.TIMER:
+            self._preset_s = self.hold_s(now_s) if self.active else 0.0
+            self._until_s = None
+        self._arm(now_s)
+        self.settle(now_s)
+
+    def write_hold(self, seconds: float, now_s: float) -> None:
+        """Set the hold register; while a hold runs, this extends or shortens it."""
+        self._preset_s = seconds
+        self._until_s = None
+        self._arm(now_s)
+        self.settle(now_s)
+
+    def feed(self, now_s: float) -> None:
+        """Note that a request reached the device; only a watchdog cares."""
+        if self.hold is Hold.WATCHDOG:
+            self._arm(now_s)
+
+    def settle(self, now_s: float) -> bool:
+        """Fall back if the hold has run out; tell whether it did."""
+        if self._until_s is None or now_s < self._until_s or not self.active:
+            return False
+        self._away_s += max(0.0, self._until_s - self._since_s)
+        self.value = self.default
+        self._until_s = None
+        if self.hold is Hold.TIMER:
+            self._preset_s = 0.0
+        return True
+
+    def hold_s(self, now_s: float) -> float:
+        """Return what the hold register shows: what is left of a running timer, else what was written."""
+        if self.hold is Hold.TIMER and self._until_s is not None:
+            return max(0.0, self._until_s - now_s)
+        return self._preset_s
+
+    def away_s(self, now_s: float) -> float:
+        """Return for how long, in all, the value differed from its default."""
+        return self._away_s + (now_s - self._since_s if self.active else 0.0)
+
+    def _arm(self, now_s: float) -> None:
+        match self.hold:
+            case Hold.TIMER if self.active:
+                self._until_s = now_s + self._preset_s
+            case Hold.WATCHDOG:
+                self._until_s = now_s + self._preset_s if self._preset_s else None
+            case _:
+                self._until_s = None
