@@ -6,17 +6,18 @@ pydantic only to hand the parsed value into a model.
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from pydantic import PlainValidator, WithJsonSchema
 
 DAY_MS = 86_400_000
 SHORTEST_INTERVAL_MS = 10
 
-_DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)(ms|s|min|h|d)")
-_SIZE = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)(B|kB|MB|GB|KiB|MiB|GiB)")
+_DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)(ms|s|min|h|d)", re.ASCII)
+_SIZE = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)(B|kB|MB|GB|KiB|MiB|GiB)", re.ASCII)
 _MS = {"ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000, "d": DAY_MS}
 _BYTES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
@@ -87,35 +88,26 @@ def parse_interval(value: object) -> Duration:
     if not SHORTEST_INTERVAL_MS <= every.ms <= DAY_MS:
         raise ValueError(f"{_shown(value)} is outside 10ms to 1d")
     if DAY_MS % every.ms:
-        shorter = next(ms for ms in range(every.ms, 0, -1) if DAY_MS % ms == 0)
-        longer = next(ms for ms in range(every.ms, DAY_MS + 1) if DAY_MS % ms == 0)
+        step = next(ms for ms in (60_000, 1000, 1) if every.ms % ms == 0)
+        shorter = next(ms for ms in range(every.ms, 0, -step) if DAY_MS % ms == 0)
+        longer = next(ms for ms in range(every.ms, DAY_MS + 1, step) if DAY_MS % ms == 0)
         near = f"{_shown(str(Duration(shorter)))} or {_shown(str(Duration(longer)))}"
         raise ValueError(f"{_shown(value)} does not divide a day, so its grid would drift: take {near}")
     return every
 
 
-def within(low: Duration | Size, high: Duration | Size) -> "_Bounds":
-    """Return a check that a value lies in low..high."""
-    return _Bounds(low, high)
+_Amount = TypeVar("_Amount", Duration, Size)
 
 
-@dataclass(frozen=True, slots=True)
-class _Bounds:
-    low: Duration | Size
-    high: Duration | Size
+def within(low: _Amount, high: _Amount) -> Callable[[_Amount], _Amount]:
+    """Return a check that a value lies in low..high, both included."""
 
-    def __call__(self, value: Duration | Size) -> Duration | Size:
-        low, high = self.low, self.high
-        same = type(value) is type(low) is type(high)
-        if not same:
-            raise TypeError("a duration is compared with a size")
-        if not _amount(low) <= _amount(value) <= _amount(high):
+    def check(value: _Amount) -> _Amount:
+        if not low <= value <= high:
             raise ValueError(f"{_shown(str(value))} is outside {low} to {high}")
         return value
 
-
-def _amount(value: Duration | Size) -> int:
-    return value.ms if isinstance(value, Duration) else value.octets
+    return check
 
 
 def _shown(value: object) -> str:

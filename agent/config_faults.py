@@ -85,6 +85,8 @@ def form_faults(
     ``nested`` names the models of the tables inside it, by key.
     """
     for fault in error.errors(include_url=False):
+        if fault["type"] == "default_factory_not_called":
+            continue  # the key that the default follows from is told itself
         loc = fault["loc"]
         owner = next((nested[str(part)] for part in reversed(loc[:-1]) if part in nested), model)
         yield place.at(_key(loc)).fault(

@@ -27,8 +27,7 @@ from pydantic import (
 )
 
 from agent.amounts import Duration, DurationKey, IntervalKey, Size, SizeKey, within
-from certs.profile import checked_id
-from core.errors import ConfigError
+from certs.profile import RESERVED_IDS
 from core.ids import name_fault
 
 
@@ -105,10 +104,9 @@ def _name(text: str) -> str:
 
 
 def _identity(text: str) -> str:
-    try:
-        return checked_id(text)
-    except ConfigError as error:
-        raise ValueError(str(error)) from error
+    if _name(text) in RESERVED_IDS:
+        raise ValueError(f'"{text}" is reserved for topics of the system: choose another name')
+    return text
 
 
 def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -146,8 +144,12 @@ class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True)
 
 
-def _bounds(low: Duration | Size, high: Duration | Size) -> AfterValidator:
-    return AfterValidator(within(low, high))
+def _lasting(low_s: float, high_s: float) -> AfterValidator:
+    return AfterValidator(within(_s(low_s), _s(high_s)))
+
+
+def _sized(low: int, high: int) -> AfterValidator:
+    return AfterValidator(within(Size(low), Size(high)))
 
 
 def _s(seconds: float) -> Duration:
@@ -164,11 +166,11 @@ class GatewayConfig(_Table):
     signing_key: FilePath = Field(default_factory=lambda given: Path(f"{given.get('id', 'id')}.sign.key"))
     types: Annotated[tuple[FilePath, ...], Field(strict=False)] = ()
     usage_point: Name | None = None
-    commit_window: Annotated[DurationKey, _bounds(_s(0.001), _s(60))] = Duration(100)
-    slow_commit: Annotated[DurationKey, _bounds(_s(0.01), _s(3600))] = Duration(5000)
-    quota: Annotated[SizeKey, _bounds(Size(256 << 10), Size(1 << 40))] = Size(1 << 30)
-    reserve: Annotated[SizeKey, _bounds(Size(0), Size(1 << 30))] = Size(4 << 20)
-    keep: Annotated[DurationKey, _bounds(_s(0), _s(3660 * 86400))] = _s(30 * 86400)
+    commit_window: Annotated[DurationKey, _lasting(0.001, 60)] = Duration(100)
+    slow_commit: Annotated[DurationKey, _lasting(0.01, 3600)] = Duration(5000)
+    quota: Annotated[SizeKey, _sized(256 << 10, 1 << 40)] = Size(1 << 30)
+    reserve: Annotated[SizeKey, _sized(0, 1 << 30)] = Size(4 << 20)
+    keep: Annotated[DurationKey, _lasting(0, 3660 * 86400)] = _s(30 * 86400)
 
     @model_validator(mode="after")
     def _fits(self) -> "GatewayConfig":
@@ -187,8 +189,8 @@ class LineConfig(_Table):
 
     name: Name
     url: LineUrl
-    timeout: Annotated[DurationKey, _bounds(_s(0.01), _s(60))] = Duration(1000)
-    pause: Annotated[DurationKey, _bounds(_s(0), _s(10))] = Duration(0)
+    timeout: Annotated[DurationKey, _lasting(0.01, 60)] = Duration(1000)
+    pause: Annotated[DurationKey, _lasting(0, 10)] = Duration(0)
     retries: Annotated[int, Field(ge=0, le=3)] = 1
 
 
@@ -291,16 +293,16 @@ class RouteConfig(_Table):
     cert: FilePath | None = None
     key: FilePath | None = None
     trust: FilePath | None = Field(default_factory=lambda given: given.get("ca"))
-    every: Annotated[DurationKey, _bounds(_s(0), _s(86400))] = Duration(0)
-    within: Annotated[DurationKey, _bounds(SHORTEST_WITHIN, _s(7 * 86400))] = Field(
+    every: Annotated[DurationKey, _lasting(0, 86400)] = Duration(0)
+    within: Annotated[DurationKey, _lasting(SHORTEST_WITHIN.s, 7 * 86400)] = Field(
         default_factory=lambda given: max(SHORTEST_WITHIN, Duration(5 * given.get("every", Duration(0)).ms))
     )
-    unconfirmed: Annotated[SizeKey, _bounds(Size(64 << 10), Size(1 << 30))] = Size(8 << 20)
+    unconfirmed: Annotated[SizeKey, _sized(64 << 10, 1 << 30)] = Size(8 << 20)
     window: Annotated[int, Field(ge=1, le=1000)] = 50
-    resend_after: Annotated[DurationKey, _bounds(_s(1), _s(86400))] = _s(30)
-    ask_budget: Annotated[SizeKey, _bounds(Size(0), Size(1 << 40))] = Size(64 << 20)
+    resend_after: Annotated[DurationKey, _lasting(1, 86400)] = _s(30)
+    ask_budget: Annotated[SizeKey, _sized(0, 1 << 40)] = Size(64 << 20)
     priority: Annotated[int, Field(ge=-100, le=100)] = 0
-    keepalive: Annotated[DurationKey, _bounds(_s(5), _s(3600))] = _s(30)
+    keepalive: Annotated[DurationKey, _lasting(5, 3600)] = _s(30)
 
     @model_validator(mode="after")
     def _identified(self) -> "RouteConfig":
