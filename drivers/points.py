@@ -1,0 +1,354 @@
+"""Points of a device type: where a value lies in a device and what its registers mean.
+
+A point says how its registers become a value, exactly: an integer register with a decimal scale
+becomes an integer number of steps of a power of ten, a float is rounded once to its resolution.
+:class:`Steps` is that rule in integers.  Numbers are ``Decimal``, never ``float``.
+
+Relies on pydantic for shapes; what two fields say against each other is :func:`point_faults`.
+Deliberately not here: decoding (``drivers.modbus.values``), files (``drivers.types``).
+"""
+
+import re
+from decimal import Decimal
+from enum import Enum
+from functools import cached_property
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict
+
+from core.ids import name_fault
+from core.manifest import Point, ValueKind
+
+
+class Table(Enum):
+    """The four tables of a Modbus device (Modbus Application Protocol V1.1b3 §4.3)."""
+
+    COIL = "coil"
+    DISCRETE = "discrete"
+    INPUT = "input"
+    HOLDING = "holding"
+
+    @property
+    def read_function(self) -> int:
+        """Function code that reads it."""
+        return _READ_FUNCTION[self]
+
+    @property
+    def is_bits(self) -> bool:
+        """Whether an address holds one bit; else it holds a register of 16."""
+        return self in (Table.COIL, Table.DISCRETE)
+
+
+_READ_FUNCTION = {Table.COIL: 1, Table.DISCRETE: 2, Table.HOLDING: 3, Table.INPUT: 4}
+
+
+class RegisterType(Enum):
+    """What some registers hold."""
+
+    BOOL = "bool"
+    """One bit of a table of bits."""
+    BIT = "bit"
+    """One bit of a register."""
+    INT16 = "int16"
+    UINT16 = "uint16"
+    INT32 = "int32"
+    UINT32 = "uint32"
+    INT64 = "int64"
+    UINT64 = "uint64"
+    FLOAT32 = "float32"
+    FLOAT64 = "float64"
+    STRING = "string"
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether it is a whole number of its own."""
+        return "int" in self.value
+
+    @property
+    def is_signed(self) -> bool:
+        """Whether it is an integer with a sign."""
+        return self.value.startswith("int")
+
+    @property
+    def is_float(self) -> bool:
+        """Whether it is IEEE 754 binary."""
+        return self.value.startswith("float")
+
+    @property
+    def bits(self) -> int:
+        """Bits of a number; 0 for the others."""
+        return int(self.value.lstrip("uintfloa")) if self.is_integer or self.is_float else 0
+
+
+def _number(raw: object) -> object:
+    """Return an integer, or a decimal in quotes, as Decimal; anything else goes on to be refused."""
+    if isinstance(raw, int) and not isinstance(raw, bool):
+        return Decimal(raw)
+    if isinstance(raw, str) and _DECIMAL.fullmatch(raw):
+        return Decimal(raw)
+    return raw
+
+
+_DECIMAL = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,2})?", re.ASCII)
+Number = Annotated[Decimal, BeforeValidator(_number), Field(max_digits=30)]
+"""An exact number: an integer, a TOML float (read as Decimal) or a decimal in quotes."""
+
+_DURATION = re.compile(r"(\d{1,9})(ms|s|min|h)", re.ASCII)
+_UNIT_MS = {"ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000}
+
+
+def duration_ms(text: str) -> int:
+    """Return the milliseconds of ``500ms``, ``10s``, ``15min`` or ``1h``; ``ValueError`` for others."""
+    match = _DURATION.fullmatch(text)
+    if match is None or int(match[1]) == 0:
+        raise ValueError(f'{text!r} is no duration, write one as "500ms", "10s", "15min" or "1h"')
+    return int(match[1]) * _UNIT_MS[match[2]]
+
+
+def _duration(raw: object) -> object:
+    return duration_ms(raw) if isinstance(raw, str) else raw
+
+
+class Noun(BaseModel):
+    """Strict, frozen, and closed: a key that nobody knows is a fault."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+
+Address = Annotated[int, Field(ge=0, le=0xFFFF)]
+"""Zero-based protocol address, as on the wire."""
+Order = Literal["big", "little"]
+TableName = Annotated[Table, Strict(False)]
+
+
+class HoldRegister(Noun):
+    """The register that arms a device's own timer or watchdog."""
+
+    table: TableName
+    address: Address
+    type: Annotated[RegisterType, Strict(False)]
+    unit: str
+    max: Number
+
+
+class WriteSpec(Noun):
+    """How a point is written, within which limits, and what the device does when we fall silent."""
+
+    function: Literal["coil", "register", "registers"]
+    """Function code 5, 6 or 16."""
+    min: Number
+    max: Number
+    step: Number = Decimal(1)
+    default: Number
+    """The value that means "no control"."""
+    hold: Literal["timer", "watchdog", "none"] = "none"
+    hold_register: HoldRegister | None = None
+    feedback: str = ""
+    """The point that shows the effect."""
+    min_on_s: Annotated[int, Field(ge=0)] = 0
+    min_off_s: Annotated[int, Field(ge=0)] = 0
+    essential: bool = False
+
+
+class Steps(NamedTuple):
+    """A number as integer steps: ``value = (raw * mult + add) * 10**exp``."""
+
+    mult: int
+    add: int
+    exp: int
+
+
+class PointType(Noun):
+    """One point of a device type."""
+
+    name: str
+    quantity: str
+    unit: str
+    """SI symbol, ``1`` for a pure number, empty for text and truths."""
+    table: TableName
+    address: Address
+    type: Annotated[RegisterType, Strict(False)]
+    bit: Annotated[int, Field(ge=0, le=15)] | None = None
+    length: Annotated[int, Field(ge=1, le=125)] | None = None
+    byte_order: Order = "big"
+    """Of the bytes within a register."""
+    word_order: Order = "big"
+    """Of the registers within a number; text is always read in order of address."""
+    resolution: Number | None = None
+    scale: Number = Decimal(1)
+    offset: Number = Decimal(0)
+    not_available: Annotated[tuple[int | Literal["nan"], ...], Strict(False)] = ()
+    low: Number | None = None
+    high: Number | None = None
+    cumulative: bool = False
+    every_ms: Annotated[int | None, BeforeValidator(_duration)] = Field(default=None, alias="every")
+    default: bool = True
+    """Polled unless the device's own list of points says otherwise."""
+    verified: bool | None = None
+    """Whether a source confirmed this point; None: as the type's source says."""
+    write: WriteSpec | None = None
+
+    @property
+    def width(self) -> int:
+        """Addresses that it covers: registers, or 1 for a bit of a table of bits."""
+        if self.type is RegisterType.STRING:
+            return self.length or 1
+        return max(1, self.type.bits // 16)
+
+    @property
+    def end(self) -> int:
+        """First address behind it."""
+        return self.address + self.width
+
+    @property
+    def kind(self) -> ValueKind:
+        """How its value is written down."""
+        match self.type:
+            case RegisterType.BOOL | RegisterType.BIT:
+                return ValueKind.BOOLEAN
+            case RegisterType.STRING:
+                return ValueKind.TEXT
+            case RegisterType.FLOAT32 | RegisterType.FLOAT64 if self.resolution is None:
+                return ValueKind.DECIMAL
+        return ValueKind.INTEGER
+
+    @cached_property
+    def steps(self) -> Steps:
+        """How an integer register becomes steps; for a float with a resolution only ``exp`` counts.
+
+        ``exp`` is the last decimal digit of scale and offset together, so that both are whole in it.
+        """
+        if self.resolution is not None:
+            return Steps(1, 0, last_digit(self.resolution))
+        exp = min((last_digit(part) for part in (self.scale, self.offset) if part), default=0)
+        return Steps(int(self.scale.scaleb(-exp)), int(self.offset.scaleb(-exp)), exp)
+
+    @cached_property
+    def shift(self) -> int:
+        """Power of ten from a float register to steps of its resolution (``round(raw * 10**shift)``)."""
+        return last_digit(self.scale) - self.steps.exp
+
+    @cached_property
+    def markers(self) -> frozenset[int]:
+        """The raw values that mean "no value", as unsigned numbers of the type's width."""
+        size = 1 << self.type.bits
+        return frozenset(marker % size for marker in self.not_available if isinstance(marker, int))
+
+    @property
+    def nan_is_marker(self) -> bool:
+        """Whether not-a-number is the device's way to say that it has no value."""
+        return "nan" in self.not_available
+
+    def core_point(self, request: int) -> Point:
+        """Return the point as a reader of rows needs it; ``request`` is the index of its request."""
+        return Point(
+            name=self.name,
+            quantity=self.quantity,
+            unit=self.unit,
+            kind=self.kind,
+            exp=self.steps.exp if self.kind is ValueKind.INTEGER else 0,
+            request=request,
+            cumulative=self.cumulative,
+        )
+
+
+def last_digit(number: Decimal) -> int:
+    """Return the exponent of the last digit that is not zero; 0 for zero."""
+    exponent = number.normalize().as_tuple().exponent
+    return exponent if isinstance(exponent, int) and number else 0
+
+
+def is_power_of_ten(number: Decimal) -> bool:
+    """Tell whether a number is 10**k for some whole k."""
+    return number > 0 and number.normalize().as_tuple().digits == (1,)
+
+
+def point_faults(point: PointType) -> list[str]:
+    """Return what the fields of one point say against each other."""
+    faults = [f"its name {fault}" for fault in [name_fault(point.name)] if fault]
+    kind = point.type
+    if kind is RegisterType.BOOL and not point.table.is_bits:
+        faults.append(f'type "bool" is for coils and discrete inputs; in "{point.table.value}" use "bit"')
+    if kind is not RegisterType.BOOL and point.table.is_bits:
+        faults.append(f'table "{point.table.value}" holds bits: its points have type "bool"')
+    if (point.bit is not None) != (kind is RegisterType.BIT):
+        faults.append('"bit" belongs to type "bit" and to no other, and that needs it')
+    if (point.length is not None) != (kind is RegisterType.STRING):
+        faults.append('"length" (in registers) belongs to type "string" and to no other, and that needs it')
+    if point.end > 0x10000:
+        faults.append(f"it ends at address {point.end - 1}, the last one is 65535")
+    if point.kind in (ValueKind.BOOLEAN, ValueKind.TEXT):
+        numeric = {"resolution", "scale", "offset", "not_available", "low", "high"} & point.model_fields_set
+        if numeric:
+            faults.append(f"{_listed(numeric)} belong to numbers, not to type {kind.value!r}")
+    else:
+        faults += _number_faults(point)
+    if point.write is not None:
+        faults += _write_faults(point, point.write)
+    return faults
+
+
+def _listed(names: set[str]) -> str:
+    return ", ".join(f'"{name}"' for name in sorted(names))
+
+
+def _number_faults(point: PointType) -> list[str]:
+    faults: list[str] = []
+    if point.scale == 0:
+        return ['"scale" is 0, which would make every value the same']
+    if point.type.is_float:
+        if point.offset:
+            faults.append('"offset" is for integer registers only')
+        if point.resolution is None and point.scale != 1:
+            faults.append('a float has a "scale" only together with a "resolution"')
+        if not is_power_of_ten(point.scale):
+            faults.append(f'the "scale" of a float is a power of ten, {point.scale} is none')
+        if point.resolution is not None and not is_power_of_ten(point.resolution):
+            faults.append(f'"resolution" is a power of ten such as "0.1", {point.resolution} is none')
+    else:
+        if point.resolution is not None:
+            faults.append('"resolution" is for floats, an integer register has a "scale"')
+        if point.nan_is_marker:
+            faults.append('an integer is never "nan": give the raw value in "not_available"')
+    if not faults and point.kind is ValueKind.INTEGER and not -9 <= point.steps.exp <= 9:
+        faults.append(f"its steps are 10^{point.steps.exp}; 10^-9 to 10^9 are possible")
+    size = 1 << point.type.bits
+    faults += [
+        f'"not_available" {marker:#x} does not fit into {point.type.value}'
+        for marker in point.not_available
+        if isinstance(marker, int) and not -size // 2 <= marker < size
+    ]
+    if point.low is not None and point.high is not None and point.low > point.high:
+        faults.append(f'"low" {point.low} is above "high" {point.high}')
+    return faults
+
+
+_WRITES: dict[str, tuple[Table, str]] = {
+    "coil": (Table.COIL, 'a point of table "coil"'),
+    "register": (Table.HOLDING, 'a number of one register of table "holding"'),
+    "registers": (Table.HOLDING, 'a number of table "holding"'),
+}
+
+
+def _write_faults(point: PointType, write: WriteSpec) -> list[str]:
+    faults: list[str] = []
+    table, wanted = _WRITES[write.function]
+    numeric = point.type.is_integer or point.type.is_float
+    fits = point.table is table and (
+        point.type is RegisterType.BOOL
+        if write.function == "coil"
+        else numeric and (write.function == "registers" or point.width == 1)
+    )
+    if not fits:
+        faults.append(f'write: function "{write.function}" writes {wanted}')
+    if write.function == "coil" and not {write.min, write.max, write.default} <= {Decimal(0), Decimal(1)}:
+        faults.append("write: a coil is 0 or 1")
+    if not write.min <= write.default <= write.max:
+        faults.append(f'write: "default" {write.default} is not within {write.min} to {write.max}')
+    if write.step <= 0:
+        faults.append('write: "step" is above 0')
+    if write.hold == "timer" and write.hold_register is None:
+        faults.append('write: a hold by timer needs "hold_register", the register that arms it')
+    if write.hold == "none" and write.hold_register is not None:
+        faults.append('write: "hold_register" needs "hold" to be timer or watchdog')
+    return faults
