@@ -1,0 +1,241 @@
+"""`portico agent check`: what a configuration would do, before anything does it.
+
+Faults, warnings, and for each line what is asked of whom: requests with their
+address ranges, the holes they bridge, and how many a second.  Relies on `rich` for
+the look; imported by the command alone, so that the start of the agent does not
+pay for it.  Not here: whether a device answers (`portico probe`).
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.tree import Tree
+
+from agent.amounts import Duration
+from agent.config import Config, connections, load_config, types_of, warnings
+from agent.identity import identity_faults, identity_warnings
+from agent.site import PollGroup, Site, build_site
+from core.errors import ConfigError
+from core.ownership import Ownership
+from drivers.modbus.plan import Request
+
+LINE_TIME = "the time that requests take is not computed for TCP; it comes with serial lines"
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRequest:
+    """One read of a plan, as a person checks it against the manual."""
+
+    table: str
+    first: int
+    """First address, zero-based as on the wire; ``last`` is the last one read."""
+    last: int
+    count: int
+    unused: int
+    """Addresses that are read although no polled point needs them: holes bridged, or a block made by hand."""
+    points: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedGroup:
+    """A group and the requests that bring it."""
+
+    group: int
+    device: str
+    type: str
+    unit_id: int
+    every: str
+    phase: str
+    owners: tuple[str, ...]
+    """One text for each term of the ownership."""
+    requests: tuple[PlannedRequest, ...]
+
+    @property
+    def points(self) -> int:
+        """How many points a row of it has."""
+        return sum(len(request.points) for request in self.requests)
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedLine:
+    """What the worker of one line has to do."""
+
+    name: str
+    url: str
+    devices: int
+    groups: tuple[PlannedGroup, ...]
+    requests_per_s: float
+    registers_per_s: float
+    bits_per_s: float
+    points_per_s: float
+    line_time: str = LINE_TIME
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedConnection:
+    """One connection to a broker."""
+
+    client_id: str
+    url: str
+    routes: tuple[str, ...]
+    entities: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """The answer: usable when there are no faults."""
+
+    file: str
+    problem: str = ""
+    """What is wrong in one sentence; empty when nothing is."""
+    faults: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    lines: tuple[PlannedLine, ...] = ()
+    connections: tuple[PlannedConnection, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether the agent would start."""
+        return not self.problem
+
+    def as_json(self) -> str:
+        """Return all of it as one JSON object on one line."""
+        return json.dumps({"ok": self.ok, **asdict(self)}, ensure_ascii=False)
+
+
+def check(path: Path, at: datetime | None = None) -> Checked:
+    """Return what is wrong with a configuration and what it would do; ``at`` judges certificates (now)."""
+    try:
+        config = load_config(path)
+        types = types_of(config.gateway)
+        site = build_site(config, types)
+    except ConfigError as error:
+        return Checked(str(path), str(error), error.faults)
+    now = datetime.now(UTC) if at is None else at
+    faults = identity_faults(config, now)
+    return Checked(
+        file=str(path),
+        problem=f"{path} names certificates and keys that cannot be used:" if faults else "",
+        faults=faults,
+        warnings=(*warnings(config, types), *identity_warnings(config, now)),
+        lines=tuple(_lines(config, site)),
+        connections=tuple(
+            PlannedConnection(
+                one.client_id,
+                str(one.url),
+                tuple(route.name for route in one.routes),
+                tuple(dict.fromkeys(route.entity for route in one.routes)),
+            )
+            for one in connections(config)
+        ),
+    )
+
+
+def _lines(config: Config, site: Site) -> Iterator[PlannedLine]:
+    for line in config.lines:
+        groups = site.on_line(line.name)
+        reads = [(request, 1000 / group.every_ms) for group in groups for request in group.requests]
+        registers = [request.count * rate for request, rate in reads if not request.table.is_bits]
+        bits = [request.count * rate for request, rate in reads if request.table.is_bits]
+        yield PlannedLine(
+            name=line.name,
+            url=str(line.url),
+            devices=len({group.group.device for group in groups}),
+            groups=tuple(map(_group, groups)),
+            requests_per_s=round(sum(rate for _, rate in reads), 3),
+            registers_per_s=round(sum(registers), 3),
+            bits_per_s=round(sum(bits), 3),
+            points_per_s=round(sum(len(group.points) * 1000 / group.every_ms for group in groups), 3),
+        )
+
+
+def _group(one: PollGroup) -> PlannedGroup:
+    return PlannedGroup(
+        group=one.group.group,
+        device=one.group.device,
+        type=one.group.device_type,
+        unit_id=one.unit_id,
+        every=str(Duration(one.every_ms)),
+        phase=str(Duration(one.phase_ms)),
+        owners=tuple(map(_term, one.group.owners)),
+        requests=tuple(_request(one, request) for request in one.requests),
+    )
+
+
+def _request(one: PollGroup, request: Request) -> PlannedRequest:
+    members = [one.points[index] for index in request.points]
+    used = {address for point in members for address in range(point.address, point.end)}
+    return PlannedRequest(
+        table=request.table.value,
+        first=request.address,
+        last=request.end - 1,
+        count=request.count,
+        unused=request.count - len(used),
+        points=tuple(point.name for point in members),
+    )
+
+
+def _term(term: Ownership) -> str:
+    owners = " and ".join(term.data_owners)
+    begin = f" from {_instant(term.valid_from_ms)}" if term.valid_from_ms is not None else ""
+    end = f" until {_instant(term.valid_to_ms)}" if term.valid_to_ms is not None else ""
+    return f"{owners}{begin}{end}"
+
+
+def _instant(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def run_check(config_path: Path, as_json: bool) -> int:
+    """Print what a configuration would do; return the exit code, 0 or 2."""
+    checked = check(config_path)
+    if as_json:
+        sys.stdout.write(checked.as_json() + "\n")
+    else:
+        _print(checked)
+    return 0 if checked.ok else 2
+
+
+def _print(checked: Checked) -> None:
+    out = Console(highlight=False)
+    for line in checked.lines:
+        out.print(_tree(line))
+    for connection in checked.connections:
+        whom = ", ".join(connection.entities)
+        out.print(f"{connection.url} as {connection.client_id}: {escape(whom)}", soft_wrap=True)
+    for warning in checked.warnings:
+        out.print(f"[yellow]warning:[/] {escape(warning)}", soft_wrap=True)
+    if checked.ok:
+        out.print(f"[green]ok:[/] {escape(checked.file)} can be used", soft_wrap=True)
+        return
+    err = Console(stderr=True, highlight=False)
+    err.print(f"[red]error:[/] {escape(checked.problem)}", soft_wrap=True)
+    for fault in checked.faults:
+        err.print(f"  {escape(fault)}", soft_wrap=True)
+
+
+def _tree(line: PlannedLine) -> Tree:
+    many = "1 device" if line.devices == 1 else f"{line.devices} devices"
+    tree = Tree(f"[bold]line {line.name}[/]  {escape(line.url)}, {many}", guide_style="dim")
+    for group in line.groups:
+        phase = "" if group.phase == "0ms" else f" + {group.phase}"
+        branch = tree.add(
+            f"[bold]{group.device}[/] ({group.type}), unit id {group.unit_id}, group {group.group}, "
+            f"every {group.every}{phase}, {group.points} points for {'; '.join(group.owners)}"
+        )
+        for request in group.requests:
+            span = str(request.first) if request.count == 1 else f"{request.first}-{request.last}"
+            unused = f", {request.unused} addresses not needed" if request.unused else ""
+            branch.add(f"{request.table:<8} {span:<11} {len(request.points):>4} points{unused}")
+    tree.add(
+        f"in all {line.requests_per_s:g} requests, {line.registers_per_s:g} registers, "
+        f"{line.bits_per_s:g} bits, {line.points_per_s:g} points a second"
+    )
+    tree.add(f"[dim]{line.line_time}[/]")
+    return tree

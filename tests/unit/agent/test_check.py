@@ -1,0 +1,216 @@
+"""`portico agent check`: the plan that is shown, and what is refused before anything starts."""
+
+import json
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from agent.check import check, run_check
+from certs.authority import DevAuthority
+from certs.pem import read_certificates
+
+CONFIG = """\
+[gateway]
+id = "gw-0001"
+data_dir = "var"
+setting = "development"
+
+[[line]]
+name = "lan"
+url = "modbus+tcp://127.0.0.1:5020"
+
+[[device]]
+name = "meter"
+type = "eastron-sdm630"
+line = "lan"
+unit_id = 1
+every = "10s"
+owner = "dso.example"
+
+[[device.override]]
+points = ["PhVphA", "PhVphC"]
+every = "60s"
+data_owners = ["dso.example", "customer.example"]
+
+[[device]]
+name = "relay"
+type = "generic-load-relay"
+line = "lan"
+unit_id = 2
+every = "1s"
+owner = "dso.example"
+valid_from = 2026-06-01T00:00:00+02:00
+points = ["LoadState", "W"]
+
+[[route]]
+name = "dso"
+entity = "dso.example"
+url = "mqtts://127.0.0.1:8883"
+ca = "ca.pem"
+cert = "gw-0001.pem"
+key = "gw-0001.key"
+"""
+
+NO_ROUTE = "customer.example owns data of meter and has no [[route]]: there is dso.example"
+UNCONFIRMED = (
+    'device "relay": no source confirmed LoadState, W of type generic-load-relay; '
+    "compare the values with the device's own display"
+)
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Path:
+    """A folder with a configuration, and the identities that it names."""
+    authority = DevAuthority.create(tmp_path)
+    authority.issue_all(gateways=["gw-0001", "gw-0002"])
+    (tmp_path / "gateway.toml").write_text(CONFIG)
+    return tmp_path
+
+
+def rewrite(desk: Path, before: str, after: str) -> Path:
+    path = desk / "gateway.toml"
+    text = path.read_text()
+    assert before in text
+    path.write_text(text.replace(before, after))
+    return path
+
+
+def test_the_plan_names_each_request_with_what_it_reads_for_nothing(desk: Path) -> None:
+    checked = check(desk / "gateway.toml")
+    assert checked.ok
+    (line,) = checked.lines
+    assert line.devices == 2
+    voltages = line.groups[0]
+    assert (voltages.device, voltages.every, voltages.owners) == (
+        "meter",
+        "1min",
+        ("dso.example and customer.example",),
+    )
+    (request,) = voltages.requests
+    # PhVphA is at 0-1 and PhVphC at 4-5 (drivers/types/eastron-sdm630.toml): 2-3 is a hole bridged.
+    assert (request.table, request.first, request.last, request.count) == ("input", 0, 5, 6)
+    assert (request.points, request.unused) == (("PhVphA", "PhVphC"), 2)
+    assert line.groups[2].owners == ("dso.example from 2026-05-31T22:00:00Z",)
+
+
+def test_the_rates_of_a_line_add_up(desk: Path) -> None:
+    (line,) = check(desk / "gateway.toml").lines
+    requests = registers = bits = points = 0.0
+    for group in line.groups:
+        each_s = {"1min": 1 / 60, "10s": 1 / 10, "1s": 1.0}[group.every]
+        for request in group.requests:
+            requests += each_s
+            points += each_s * len(request.points)
+            if request.table in ("coil", "discrete"):
+                bits += each_s * request.count
+            else:
+                registers += each_s * request.count
+    assert line.requests_per_s == pytest.approx(requests, abs=0.001)
+    assert line.registers_per_s == pytest.approx(registers, abs=0.001)
+    assert line.bits_per_s == pytest.approx(bits, abs=0.001) == 1.0
+    assert line.points_per_s == pytest.approx(points, abs=0.001)
+
+
+def test_a_usable_file_is_exit_code_0_and_shows_its_plan(
+    desk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_check(desk / "gateway.toml", as_json=False) == 0
+    out, err = capsys.readouterr()
+    assert "line lan" in out
+    assert "0-5" in out
+    assert "customer.example owns data of meter and has no [[route]]" in out
+    assert err == ""
+
+
+def test_a_faulty_file_is_exit_code_2_with_the_faults_on_stderr(
+    desk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = rewrite(desk, 'every = "1s"', "every = 1")
+    assert run_check(path, as_json=False) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines()[0] == f"error: {path} has 1 fault:"
+    assert err.splitlines()[1].startswith('  gateway.toml: device[2] "relay" every: 1 is no duration')
+
+
+def test_the_json_of_a_check_says_ok_or_the_faults(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_check(desk / "gateway.toml", as_json=True) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["ok"] is True
+    assert told["lines"][0]["groups"][0]["requests"][0]["unused"] == 2
+    assert told["connections"] == [
+        {
+            "client_id": "gw-0001",
+            "url": "mqtts://127.0.0.1:8883",
+            "routes": ["dso"],
+            "entities": ["dso.example"],
+        }
+    ]
+    path = rewrite(desk, "unit_id = 2", "unit_id = 1")
+    assert run_check(path, as_json=True) == 2
+    told = json.loads(capsys.readouterr().out)
+    assert told["ok"] is False
+    assert told["faults"] == [
+        'gateway.toml: device[2] "relay" unit_id: unit id 1 on line "lan" is already device[1] "meter"'
+    ]
+
+
+def test_points_that_no_read_can_bring_are_a_fault(desk: Path) -> None:
+    checked = check(rewrite(desk, "unit_id = 1\n", "unit_id = 1\nmax_registers = 1\n"))
+    assert not checked.ok
+    assert checked.faults[0].startswith('device "meter": point ')
+
+
+def test_files_that_do_not_exist_are_each_told_once(desk: Path) -> None:
+    for name in ("ca.pem", "gw-0001.sign.pem"):
+        (desk / name).unlink()
+    checked = check(desk / "gateway.toml")
+    assert [fault.split(" does not exist")[0] for fault in checked.faults] == [
+        f"signing certificate {desk / 'gw-0001.sign.pem'}",
+        f"CA bundle {desk / 'ca.pem'}",
+    ]
+
+
+def test_a_certificate_of_another_gateway_is_a_fault(desk: Path) -> None:
+    path = rewrite(desk, '"gw-0001.pem"', '"gw-0002.pem"')
+    checked = check(rewrite(desk, '"gw-0001.key"', '"gw-0002.key"'))
+    assert path.exists()
+    (fault,) = checked.faults
+    assert "is issued to gw-0002 and the gateway is gw-0001" in fault
+
+
+def test_a_signing_certificate_of_another_gateway_is_a_fault(desk: Path) -> None:
+    keys = 'signing_cert = "gw-0002.sign.pem"\nsigning_key = "gw-0002.sign.key"\n'
+    (fault,) = check(rewrite(desk, 'data_dir = "var"\n', f'data_dir = "var"\n{keys}')).faults
+    assert "gw-0002.sign.pem is issued to gw-0002" in fault
+
+
+def test_a_key_that_belongs_to_another_certificate_is_a_fault(desk: Path) -> None:
+    (fault,) = check(rewrite(desk, '"gw-0001.key"', '"gw-0002.key"')).faults
+    assert "does not belong to certificate" in fault
+
+
+def test_production_refuses_the_development_authority(desk: Path) -> None:
+    (fault,) = check(rewrite(desk, '"development"', '"production"')).faults
+    assert "development authority" in fault
+
+
+def test_production_refuses_the_development_authority_also_as_trust(desk: Path, tmp_path: Path) -> None:
+    (tmp_path / "trust.pem").write_text((desk / "ca.pem").read_text())
+    rewrite(desk, '"development"', '"production"')
+    checked = check(rewrite(desk, 'ca = "ca.pem"\n', 'ca = "ca.pem"\ntrust = "trust.pem"\n'))
+    assert sum("trust.pem holds a development authority" in fault for fault in checked.faults) == 1
+
+
+def test_an_expired_certificate_is_a_fault_and_one_that_ends_soon_a_warning(desk: Path) -> None:
+    end = read_certificates(desk / "gw-0001.pem")[0].not_valid_after_utc
+    assert check(desk / "gateway.toml", at=end - timedelta(days=60)).warnings == (UNCONFIRMED, NO_ROUTE)
+    soon = check(desk / "gateway.toml", at=end - timedelta(days=10))
+    assert soon.ok
+    assert [text for text in soon.warnings if text.startswith("certificate")] == [
+        f"certificate {desk / name} ends on {end:%Y-%m-%d}, in {days} days: issue the next one"
+        for name, days in (("gw-0001.sign.pem", 10), ("gw-0001.pem", 10))
+    ]
+    late = check(desk / "gateway.toml", at=end + timedelta(days=1))
+    assert any(str(desk / "gw-0001.pem") in fault for fault in late.faults)
