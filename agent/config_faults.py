@@ -64,12 +64,18 @@ class Place:
         return f"{place} {sentence}" if place.endswith(":") else f"{place}: {sentence}"
 
 
+def close(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """Return the known word that is most like a word, None when none is like it."""
+    names = {name.lower(): name for name in known}
+    found = difflib.get_close_matches(word.lower(), names, n=1, cutoff=cutoff)
+    return names[found[0]] if found else None
+
+
 def near(word: str, known: Iterable[str], most: int = 12) -> str:
     """Return half a sentence that leads from an unknown word to what was probably meant."""
     names = sorted(known)
-    close = difflib.get_close_matches(word.lower(), {name.lower(): name for name in names}, n=1, cutoff=0.6)
-    if close:
-        meant = next(name for name in names if name.lower() == close[0])
+    meant = close(word, names)
+    if meant is not None:
         return f'did you mean "{meant}"?'
     if not names:
         return "there is none"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
-from agent.config_faults import Place, near
+from agent.config_faults import Place, close, near
 from agent.config_models import Config, DeviceConfig, GatewayConfig, LineConfig, RouteConfig, Scheme, Setting
 from agent.owners import ownership_terms
 from core.errors import ConfigError
@@ -200,7 +200,8 @@ def _route_warnings(config: Config) -> Iterator[str]:
                         devices.append(device.name)
     for entity, devices in owners.items():
         if entity not in routed and routed:
-            hint = near(entity, routed)
+            meant = close(entity, routed, cutoff=0.85)
+            hint = f'did you mean "{meant}"?' if meant else "it receives nothing from here"
             yield f"{entity} owns data of {', '.join(devices)} and has no [[route]]: {hint}"
     for route in config.routes:
         if route.entity not in owners:
