@@ -15,6 +15,7 @@ Who may sign what is not judged here: :class:`Verifier` does that.  Nothing is
 decompressed or parsed before its signature holds.
 """
 
+import base64
 import zlib
 from typing import Protocol, TypeVar
 
@@ -82,6 +83,32 @@ def unseal(topic: str, payload: bytes, verify: Verifier) -> bytes:
         raise WireError(f"signature algorithm {alg!r} or form {form!r} is not known")
     body = payload[HEAD:]
     verify(payload[4:12], alg.decode(), payload[12:HEAD], _signed(topic, form, body))
+    return _inflated(form, body)
+
+
+class _Bearer(msgspec.Struct):
+    cert: str = ""
+
+
+_bearer = msgspec.json.Decoder(_Bearer)
+
+
+def carried_certificate(payload: bytes) -> bytes | None:
+    """Return the certificate that a message of an unknown key brings along, None when it brings none.
+
+    Nothing is verified here: the caller checks the certificate by its own authority and then
+    the signature by the certificate.
+    """
+    if not HEAD < len(payload) <= MAX_SEALED or payload[:2] != MAGIC or payload[3:4] not in (b"j", b"z"):
+        return None
+    try:
+        text = _bearer.decode(_inflated(payload[3:4], payload[HEAD:])).cert
+        return base64.b64decode(text, validate=True) if text else None
+    except (WireError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError):
+        return None
+
+
+def _inflated(form: bytes, body: bytes) -> bytes:
     if form == b"j":
         return body
     stream = zlib.decompressobj()

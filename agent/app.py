@@ -1,0 +1,311 @@
+"""The agent put together: what runs, what stops before what.
+
+Read :func:`serve` from outside to inside: the store is closed last, the routes stop
+before it, the workers first of all, and what they sampled is committed and, for a
+moment, sent before the end.
+"""
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import signal
+import ssl
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from importlib import metadata
+from pathlib import Path
+from typing import Final
+
+from agent import status
+from agent.alarms import Alarms
+from agent.clock import Clock, boot_id
+from agent.config import Connection, connections, types_of
+from agent.config_models import Config, Scheme
+from agent.lineworker import LineWorker
+from agent.notify import READY, STOPPING, WATCHDOG, Notifier
+from agent.site import Site, build_site
+from agent.store.room import Floor
+from agent.store.store import Birth, Store, StoreOptions
+from agent.uplink.broker import Broker, BrokerOptions
+from agent.uplink.route import Route, RouteOptions
+from certs.contexts import client_context, refuse_development_authority
+from certs.signing import SigningKey, TrustedSigners
+from core.codec import encode_plain
+from core.records import Clock as ClockRecord
+from core.records import State
+from core.topics import ask_topic, confirm_topic, state_topic
+from drivers.modbus.link import LinkUrl, ModbusTcpLink
+
+log = logging.getLogger(__name__)
+
+STATUS_S: Final = 2.0
+DRAIN_S: Final = 2.0
+"""After SIGTERM, how long the routes may still send what was committed."""
+
+
+def software() -> str:
+    """Return name and version of this software."""
+    try:
+        return f"portico {metadata.version('portico-gateway')}"
+    except metadata.PackageNotFoundError:
+        return "portico (from source)"
+
+
+class Agent:
+    """All parts of one running gateway."""
+
+    def __init__(self, config: Config) -> None:
+        """Build everything; raises ConfigError or StoreError.  Call from the event loop."""
+        self.config = config
+        self.site: Site = build_site(config, types_of(config.gateway))
+        self.clock = Clock()
+        self.instance = secrets.token_hex(4)
+        self.started = time.monotonic()
+        gateway = config.gateway
+        self.key = SigningKey.load(gateway.signing_key, gateway.signing_cert)
+        self.store = Store.open(
+            StoreOptions(
+                directory=gateway.data_dir,
+                window_s=gateway.commit_window.s,
+                quota_bytes=gateway.quota.octets,
+                reserve_bytes=gateway.reserve.octets,
+                keep_s=gateway.keep.s,
+            ),
+            Birth(self.clock.now_ms(), boot_id(), self.clock.state(), software()),
+            self.site.manifest,
+        )
+        self.alarms = Alarms(self.store, self.clock.now_ms)
+        self.store.on_alarm = self.alarms.tell
+        self.clock.on_step = self._stepped
+        self.brokers: list[Broker] = []
+        self.routes: list[Route] = []
+        for connection in connections(config):
+            self._add_connection(connection)
+        self.workers = [self._worker(line.name) for line in config.lines]
+
+    def _add_connection(self, connection: Connection) -> None:
+        gateway = self.config.gateway.id
+        topic = state_topic(gateway)
+        broker = Broker(
+            BrokerOptions(
+                host=connection.url.host,
+                port=connection.url.port,
+                client_id=connection.client_id,
+                context=_context_maker(self.config, connection),
+                keepalive_s=max(5, round(connection.keepalive.s)),
+                window=max(route.window for route in connection.routes),
+                subscriptions=tuple(
+                    of(gateway, route.entity)
+                    for route in connection.routes
+                    for of in (confirm_topic, ask_topic)
+                ),
+                will=(topic, self._state(online=False)),
+                greeting=lambda: (topic, self._state(online=True)),
+            ),
+            self.alarms.tell,
+        )
+        self.brokers.append(broker)
+        for one in connection.routes:
+            assert one.trust is not None
+            route = Route(
+                RouteOptions(
+                    name=one.name,
+                    entity=one.entity,
+                    gateway=gateway,
+                    every_s=one.every.s,
+                    within_s=round(one.within.s),
+                    resend_after_s=one.resend_after.s,
+                    unconfirmed_bytes=one.unconfirmed.octets,
+                    window=one.window,
+                    priority=one.priority,
+                    ask_budget_bytes=one.ask_budget.octets,
+                ),
+                self.store,
+                broker,
+                self.key,
+                TrustedSigners(one.trust),
+                self.alarms.tell,
+            )
+            route.on_floor = self._note_floors
+            self.routes.append(route)
+
+    def _worker(self, line: str) -> LineWorker:
+        settings = self.config.line(line)
+        link = ModbusTcpLink(LinkUrl(settings.url.host, settings.url.port), settings.timeout.s)
+        groups = self.site.on_line(line)
+        ticks = dict(self.store.data.writer.ticks)
+        return LineWorker(
+            line, link, groups, settings.retries, self.clock, self.store, ticks, self.alarms.tell
+        )
+
+    def _state(self, *, online: bool) -> bytes:
+        return encode_plain(
+            State(
+                v=1,
+                gateway=self.config.gateway.id,
+                online=online,
+                at=time.time_ns() // 1_000_000 if online else 0,
+                epoch=self.store.epoch,
+                software=software(),
+                clock=self.clock.state(),
+                instance=self.instance,
+            )
+        )
+
+    def _stepped(self, step_ms: int) -> None:
+        at, monotonic_ms, state = (
+            time.time_ns() // 1_000_000,
+            round(time.monotonic() * 1000),
+            self.clock.state(),
+        )
+        log.warning("the wall clock was stepped by %+.3f s", step_ms / 1000)
+        self.store.append_record(
+            at, lambda seq: ClockRecord(seq, at, boot_id(), state, step_ms, monotonic_ms)
+        )
+
+    def _note_floors(self) -> None:
+        self.store.floors = tuple(Floor(route.options.priority, route.floor) for route in self.routes)
+
+    def snapshot(self) -> dict[str, object]:
+        """Return the state of the agent for the status file."""
+        return status.snapshot(
+            self.config.gateway.id,
+            software(),
+            self.started,
+            self.store,
+            self.workers,
+            self.brokers,
+            self.routes,
+            self.alarms.raised,
+        )
+
+    async def report(self, notifier: Notifier) -> None:
+        """Write the status file, watch the store's delay, and tell the watchdog, for ever."""
+        directory = self.config.gateway.data_dir
+        slow = self.config.gateway.slow_commit.s
+        longest = 0.0
+        clock_state = self.clock.state()
+        while True:
+            await asyncio.sleep(min(STATUS_S, (notifier.watchdog_s or 60.0) / 3))
+            if self.store.data.writer.crashed is not None:
+                raise RuntimeError("the store's writer ended") from self.store.data.writer.crashed
+            notifier.tell(WATCHDOG)
+            now_longest = self.store.data.writer.counts.longest_durable_s
+            if now_longest > longest:
+                longest = now_longest
+                if longest > slow:
+                    text = (
+                        f"a reading waited {longest:.1f} s for the disk, more than slow_commit {slow:.1f} s"
+                    )
+                    self.alarms.tell("slow-commit", True, text)
+            state = self.clock.state()
+            if state != clock_state:
+                clock_state = state
+                self.store.clock_synchronised = state == "synchronised"
+                at, mono = self.clock.now_ms(), round(time.monotonic() * 1000)
+                self.store.append_record(
+                    at,
+                    lambda seq, s=state, a=at, m=mono: ClockRecord(seq, a, boot_id(), s, 0, m),  # type: ignore[misc]
+                )
+            with contextlib.suppress(OSError):  # a full disk: the alarm tells, the status waits
+                status.write(directory, self.snapshot())
+
+    async def drained(self) -> None:
+        """Give the routes a moment to send what is committed."""
+        self.store.data.writer.hurry()
+        deadline = time.monotonic() + DRAIN_S
+        while time.monotonic() < deadline:
+            await asyncio.sleep(0.05)
+            reachable = [route for route in self.routes if route.connected]
+            if not self.store.data.writer.waiting_rows and all(route.idle for route in reachable):
+                return
+
+
+def _context_maker(config: Config, connection: Connection) -> Callable[[], ssl.SSLContext] | None:
+    """Return what makes the TLS context at each connection, so that a renewed certificate is taken up."""
+    if connection.url.scheme is not Scheme.MQTTS:
+        return None
+    ca, cert, key = connection.ca, connection.cert, connection.key
+    assert ca is not None
+    assert cert is not None
+    assert key is not None
+    refuse_development_authority(ca, config.gateway.setting.value)
+    return lambda: client_context(ca, cert, key)
+
+
+@contextlib.asynccontextmanager
+async def running(
+    name: str, services: list[tuple[str, Callable[[], Coroutine[None, None, None]]]]
+) -> AsyncIterator[None]:
+    """Run services for as long as the block runs; a failure of one ends the block."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(run(), name=f"{name}:{label}") for label, run in services]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+
+
+async def serve(config: Config, stop: asyncio.Event, ready: Callable[[], None] = lambda: None) -> int:
+    """Run a gateway until ``stop`` is set; return the exit code."""
+    notifier = Notifier()
+    agent = Agent(config)
+    async with agent.store as store:
+        async with running("broker", [(broker.name, broker.run) for broker in agent.brokers]):  # noqa: SIM117 what stops before what is visible as indentation
+            async with running("route", [(route.options.name, route.run) for route in agent.routes]):
+                workers = [(worker.name, worker.run) for worker in agent.workers]
+                async with running("line", [*workers, ("report", lambda: agent.report(notifier))]):
+                    notifier.tell(READY)
+                    ready()
+                    await _either(stop, store.fatal)
+                    notifier.tell(STOPPING)
+                if store.fatal_error is None:
+                    await agent.drained()
+            for route in agent.routes:
+                route.close()
+            for broker in agent.brokers:
+                await broker.farewell(state_topic(config.gateway.id), agent._state(online=False))
+    if store.fatal_error is not None:
+        log.error("%s", store.fatal_error)
+        return 1
+    return 0
+
+
+async def _either(one: asyncio.Event, other: asyncio.Event) -> None:
+    async with asyncio.TaskGroup() as group:
+        waits = [group.create_task(event.wait(), name="stop-wait") for event in (one, other)]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+
+
+def run(config: Config, ready: Callable[[], None] = lambda: None) -> int:
+    """Run a gateway until SIGTERM or SIGINT; a second signal ends at once."""
+
+    async def main() -> int:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def stopping(number: signal.Signals) -> None:
+            if stop.is_set():
+                raise SystemExit(1)
+            log.info("%s: stopping", number.name)
+            stop.set()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stopping, number)
+        return await serve(config, stop, ready)
+
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run(main())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main())
+
+
+def status_path(config: Config) -> Path:
+    """Return where a running agent writes its state."""
+    return config.gateway.data_dir / status.FILE

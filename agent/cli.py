@@ -1,0 +1,62 @@
+"""``portico agent``: run the gateway, check its configuration, ask how it is."""
+
+import json
+import logging
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Run and look at the gateway agent.")
+
+Config = Annotated[
+    Path, typer.Option("--config", "-c", help="The gateway's configuration.", show_default=True)
+]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document instead of text.")]
+STALE_S = 15.0
+
+
+@app.command(epilog="Example: portico agent run -c gateway.toml")
+def run(
+    config: Config = Path("gateway.toml"),
+    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
+) -> None:
+    """Poll, store and forward until SIGTERM."""
+    logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    from agent.app import run as serve
+    from agent.config import load_config
+
+    loaded = load_config(config)
+    logging.getLogger(__name__).info("gateway %s: starting", loaded.gateway.id)
+    raise typer.Exit(serve(loaded, lambda: logging.getLogger(__name__).info("ready")))
+
+
+@app.command(epilog="Example: portico agent check -c gateway.toml --json")
+def check(config: Config = Path("gateway.toml"), as_json: AsJson = False) -> None:
+    """Check a configuration and print the plan of requests."""
+    from agent.check import run_check
+
+    raise typer.Exit(run_check(config, as_json))
+
+
+@app.command("status", epilog="Example: portico agent status -c gateway.toml")
+def show_status(config: Config = Path("gateway.toml"), as_json: AsJson = False) -> None:
+    """Show the state of the running agent."""
+    from agent.config import load_config
+    from agent.status_view import show
+    from core.errors import ConfigError
+
+    path = load_config(config).gateway.data_dir / "status.json"
+    try:
+        state = json.loads(path.read_text())
+    except OSError as error:
+        raise ConfigError(
+            f"no status at {path}: start the agent with `portico agent run -c {config}`"
+        ) from error
+    age_s = time.time() - state["at_ms"] / 1000
+    if as_json:
+        typer.echo(json.dumps({**state, "age_s": round(age_s, 1)}))
+    else:
+        show(state, age_s)
+    raise typer.Exit(0 if age_s < STALE_S else 1)

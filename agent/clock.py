@@ -1,0 +1,81 @@
+"""The two clocks: wall time for ticks, monotonic time for waiting; and noticing when they part.
+
+The only place of the agent that asks the operating system for the time.  A wall
+clock that was stepped (by NTP, a person, a suspended machine) is noticed by
+comparing it with the monotonic one; a slow slew is followed silently.
+"""
+
+import ctypes
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+STEP_MS: Final = 250
+"""A difference of more than this between two looks is a step; ours, NTP itself slews below 128 ms."""
+_STA_UNSYNC: Final = 0x0040
+"""adjtimex(2): the kernel's clock is not synchronised."""
+
+
+class _Timex(ctypes.Structure):
+    _fields_ = (
+        ("modes", ctypes.c_uint),
+        ("offset", ctypes.c_long),
+        ("freq", ctypes.c_long),
+        ("maxerror", ctypes.c_long),
+        ("esterror", ctypes.c_long),
+        ("status", ctypes.c_int),
+        ("padding", ctypes.c_byte * 256),
+    )
+
+
+class Clock:
+    """Wall and monotonic clock of this machine."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+        """How often the wall clock was stepped since the start."""
+        self.on_step: Callable[[int], None] = lambda step_ms: None
+        """Called with new minus old wall clock in ms, before anybody uses the new time."""
+        self._wall_ms = time.time_ns() // 1_000_000
+        self._mono = time.monotonic()
+        self._adjtimex = _adjtimex()
+
+    def now_ms(self) -> int:
+        """Return wall time, UTC, ms since 1970; a step is told before this returns."""
+        wall, mono = time.time_ns() // 1_000_000, time.monotonic()
+        step = wall - self._wall_ms - round((mono - self._mono) * 1000)
+        self._wall_ms, self._mono = wall, mono
+        if abs(step) > STEP_MS:
+            self.steps += 1
+            self.on_step(step)
+        return wall
+
+    def mono(self) -> float:
+        """Return monotonic time in seconds."""
+        return time.monotonic()
+
+    def state(self) -> str:
+        """Return ``synchronised`` or ``unsure`` as the kernel says it (adjtimex(2))."""
+        if self._adjtimex is None:
+            return "unsure"
+        timex = _Timex()
+        if self._adjtimex(ctypes.byref(timex)) < 0:
+            return "unsure"
+        return "unsure" if timex.status & _STA_UNSYNC else "synchronised"
+
+
+def _adjtimex() -> Callable[..., int] | None:
+    try:
+        function: Callable[..., int] = ctypes.CDLL(None).adjtimex
+    except (OSError, AttributeError):
+        return None
+    return function
+
+
+def boot_id() -> str:
+    """Return the boot id of the machine, empty where the system has none."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""

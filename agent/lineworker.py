@@ -1,0 +1,254 @@
+"""One worker owns one line: it polls what is due, and nobody else speaks on the line.
+
+A sample is made for every point of a group at every tick that is polled, also when
+it failed, with the reason.  A device that is silent is asked at growing intervals
+and costs the others nothing but that.  What could not be polled in time is not
+caught up: its ticks lie in the Gap that the store derives.
+
+Relies on ``drivers`` for requests and decoding, on the store for committing.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from agent.clock import Clock
+from agent.schedule import LineSchedule
+from agent.site import PollGroup
+from core.codec import row_body
+from core.errors import BadFrame, FieldError, LinkDown, NoAnswer
+from drivers.modbus.link import Link, reason_of
+from drivers.modbus.plan import Request
+
+log = logging.getLogger(__name__)
+
+LOOK_S: Final = 1.0
+"""Longest sleep: a wall clock that was set forward is noticed at the latest then."""
+FIRST_PAUSE_S: Final = 1.0
+LONGEST_PAUSE_S: Final = 300.0
+"""A silent device is probed at least this often."""
+
+
+class RowSink(Protocol):
+    """Where rows go; see ``agent.store.store.Store``."""
+
+    def append_row(
+        self, grp: int, tick: int, points: int, body: bytes, sampled: float, reason: str
+    ) -> bool: ...
+
+
+@dataclass(slots=True)
+class Silence:
+    """A device, or a line, that does not answer: when it is asked again."""
+
+    since: float
+    pause_s: float
+    until: float
+
+    def longer(self, now: float) -> None:
+        """Note one more failure."""
+        self.pause_s = min(self.pause_s * 2, LONGEST_PAUSE_S)
+        self.until = now + self.pause_s
+
+
+@dataclass(slots=True)
+class LineCounts:
+    """What happened on a line."""
+
+    rows: int = 0
+    readings: int = 0
+    refused_rows: int = 0
+    overruns: int = 0
+    requests: int = 0
+    failures: dict[str, int] = field(default_factory=dict)
+    silent: dict[str, float] = field(default_factory=dict)
+    """Devices that do not answer, with the monotonic instant since when."""
+
+
+class LineWorker:
+    """Polls the groups of one line until cancelled."""
+
+    def __init__(
+        self,
+        name: str,
+        link: Link,
+        groups: tuple[PollGroup, ...],
+        retries: int,
+        clock: Clock,
+        sink: RowSink,
+        last_ticks: dict[int, int],
+        on_alarm: Callable[[str, bool, str, str], None],
+    ) -> None:
+        """Prepare.
+
+        Args:
+            name: of the line.
+            link: the connection; this worker alone uses it.
+            groups: polled on this line.
+            retries: how often a request without an answer is repeated.
+            clock: wall and monotonic time.
+            sink: takes the rows.
+            last_ticks: last committed tick by group number, of lives before.
+            on_alarm: (code, raised, sentence, device).
+        """
+        self.name = name
+        self.counts = LineCounts()
+        self._link = link
+        self._groups = groups
+        self._retries = retries
+        self._clock = clock
+        self._sink = sink
+        self._newest = dict(last_ticks)
+        self._on_alarm = on_alarm
+        self._steps_seen = {group.group.group: clock.steps for group in groups}
+        self._silent: dict[int, Silence] = {}
+        self._line_down: Silence | None = None
+
+    async def run(self) -> None:
+        """Poll for ever."""
+        clock = self._clock
+        schedule = LineSchedule(self._groups, clock.now_ms())
+        steps = clock.steps
+        try:
+            while True:
+                now = clock.now_ms()
+                if clock.steps != steps:
+                    steps = clock.steps
+                    schedule.resync(now)
+                    continue
+                next_ms = schedule.next_ms()
+                wait_s = LOOK_S if next_ms is None else (next_ms - now) / 1000
+                if wait_s > 0:
+                    await asyncio.sleep(min(wait_s, LOOK_S))
+                    continue
+                for tick, group in schedule.due(now):
+                    now = clock.now_ms()
+                    if clock.steps != steps:
+                        break
+                    if now - tick >= group.every_ms:
+                        self.counts.overruns += 1
+                        continue
+                    await self._poll(group, tick, now)
+        finally:
+            await self._link.close()
+
+    async def _poll(self, group: PollGroup, tick: int, now_ms: int) -> None:
+        mono_at_tick = self._clock.mono() - (now_ms - tick) / 1000
+        deadline = mono_at_tick + group.every_ms / 1000
+        answers: list[bytes | str] = []
+        offsets: list[int] = []
+        for request in group.requests:
+            answers.append(await self._answer(group, request, deadline, answers))
+            offsets.append(round((self._clock.mono() - mono_at_tick) * 1000))
+        self._judge(group, answers)
+        values, quality = group.decoder.decode(answers)
+        number = group.group.group
+        reason = self._mark(number, tick, quality)
+        body = row_body(tick, number, offsets, values, quality)
+        taken = self._sink.append_row(number, tick, len(values), body, self._clock.mono(), reason)
+        counts = self.counts
+        if taken:
+            self._newest[number] = max(tick, self._newest.get(number, tick))
+            self._steps_seen[number] = self._clock.steps
+            counts.rows += 1
+            counts.readings += len(values)
+        else:
+            counts.refused_rows += 1
+
+    def _mark(self, number: int, tick: int, quality: dict[str, list[str]]) -> str:
+        """Mark a row whose time is special, and return why ticks before it may be missing."""
+        marks = []
+        stepped = self._steps_seen[number] != self._clock.steps
+        newest = self._newest.get(number)
+        if newest is not None and tick <= newest:
+            marks.append("clock-back")
+        elif stepped:
+            marks.append("clock-forward")
+        if marks:
+            quality["*"] = [*quality.get("*", []), *marks]
+        return "clock-step" if stepped else "overrun"
+
+    async def _answer(
+        self, group: PollGroup, request: Request, deadline: float, before: list[bytes | str]
+    ) -> bytes | str:
+        """Return the payload of one request, or the reason why there is none."""
+        mono = self._clock.mono
+        if before and all(answer in ("timeout", "backoff", "line-down") for answer in before):
+            return before[-1]  # the device is silent: its other requests would cost a timeout each
+        silence = self._silent.get(group.unit_id)
+        if self._line_down is not None and mono() < self._line_down.until:
+            return "line-down"
+        if silence is not None and mono() < silence.until:
+            return "backoff"
+        tries = 1 if silence is not None else 1 + self._retries
+        reason = "skipped"
+        for _ in range(tries):
+            if mono() >= deadline:
+                return reason
+            try:
+                return await self._ask(group, request)
+            except FieldError as error:
+                reason = reason_of(error)
+                self.counts.failures[reason] = self.counts.failures.get(reason, 0) + 1
+                if not isinstance(error, NoAnswer | BadFrame):
+                    break
+        return reason
+
+    async def _ask(self, group: PollGroup, request: Request) -> bytes:
+        link = self._link
+        if not link.connected:
+            try:
+                await link.connect()
+            except LinkDown as error:
+                self._line_failed(error)
+                raise
+            self._line_works()
+        self.counts.requests += 1
+        return await link.read(group.unit_id, request, group.timeout_s, group.pause_s)
+
+    def _line_failed(self, error: LinkDown) -> None:
+        now = self._clock.mono()
+        if self._line_down is None:
+            self._line_down = Silence(now, FIRST_PAUSE_S, now + FIRST_PAUSE_S)
+            log.warning("line %s is down: %s", self.name, error)
+            self._on_alarm("line-down", True, f"line {self.name}: {error}", self.name)
+        else:
+            self._line_down.longer(now)
+
+    def _line_works(self) -> None:
+        if self._line_down is not None:
+            seconds = self._clock.mono() - self._line_down.since
+            log.warning("line %s is back after %.0f s", self.name, seconds)
+            self._on_alarm("line-down", False, f"line {self.name} is back after {seconds:.0f} s", self.name)
+            self._line_down = None
+
+    def _judge(self, group: PollGroup, answers: list[bytes | str]) -> None:
+        """Note whether the device answered at all, and for how long to leave it alone if not."""
+        if any(isinstance(answer, bytes) or answer.startswith("exception") for answer in answers):
+            silence = self._silent.pop(group.unit_id, None)
+            if silence is not None:
+                seconds = self._clock.mono() - silence.since
+                self._device_alarm(group, False, f"answers again after {seconds:.0f} s")
+            return
+        if not any(answer in ("timeout", "bad-frame") for answer in answers):
+            return
+        now = self._clock.mono()
+        silence = self._silent.get(group.unit_id)
+        if silence is None:
+            pause = max(FIRST_PAUSE_S, group.every_ms / 1000)
+            self._silent[group.unit_id] = Silence(now, pause, now + pause * 0.9)
+            self._device_alarm(group, True, "gives no answer")
+        else:
+            silence.longer(now)
+
+    def _device_alarm(self, group: PollGroup, raised: bool, what: str) -> None:
+        device = group.group.device
+        if raised:
+            self.counts.silent[device] = self._clock.mono()
+        else:
+            self.counts.silent.pop(device, None)
+        sentence = f"device {device} (unit {group.unit_id} on line {self.name}) {what}"
+        log.warning("%s", sentence)
+        self._on_alarm("device-silent", raised, sentence, device)

@@ -1,0 +1,1 @@
+"""The local store: the only queue between field and network."""

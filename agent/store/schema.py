@@ -1,0 +1,91 @@
+"""Tables of the three files, and how an older file becomes a newer one.
+
+=============== ============================================================
+readings.db     epochs, manifests, records (rows and the others), routes
+control.db      the same tables for the control lane, and what must survive
+                the loss of the readings: the heartbeat; later the command
+                journal, replay memory, budgets and running controls
+audit.db        what the gateway did and when, append only
+=============== ============================================================
+
+``PRAGMA user_version`` counts schema versions; a migration is one numbered step
+in one transaction.  A file of a later version is refused, never guessed at.
+"""
+
+import sqlite3
+from typing import Final
+
+from core.errors import StoreCorrupt, StoreTooNew
+
+RECORD_TABLES: Final = (
+    # A data (or control) sequence is id - base of its epoch: identity is (gateway, epoch, sequence).
+    """CREATE TABLE epoch (
+         base INTEGER PRIMARY KEY,
+         epoch TEXT NOT NULL UNIQUE,
+         begun_ms INTEGER NOT NULL,
+         boot TEXT NOT NULL,
+         ended TEXT
+       ) STRICT""",
+    # grp > 0: a row, body as core.codec.row_body wrote it.  grp = 0: another record, body its JSON.
+    # grp = -1: a manifest record, body the hash.  No AUTOINCREMENT: it writes a second table a commit.
+    """CREATE TABLE record (
+         id INTEGER PRIMARY KEY,
+         grp INTEGER NOT NULL,
+         tick INTEGER NOT NULL,
+         body BLOB NOT NULL
+       ) STRICT""",
+    "CREATE TABLE manifest (hash TEXT PRIMARY KEY, body BLOB NOT NULL) STRICT",
+    # Which manifest rows from an id on belong to.
+    "CREATE TABLE manifest_span (from_id INTEGER PRIMARY KEY, hash TEXT NOT NULL) STRICT",
+    # held: JSON ranges of ids that the entity's books hold.
+    """CREATE TABLE route (
+         name TEXT PRIMARY KEY,
+         entity TEXT NOT NULL,
+         books TEXT NOT NULL DEFAULT '',
+         n INTEGER NOT NULL DEFAULT 0,
+         held TEXT NOT NULL DEFAULT '[]'
+       ) STRICT""",
+    "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT",
+)
+
+AUDIT_TABLES: Final = (
+    """CREATE TABLE event (
+         id INTEGER PRIMARY KEY,
+         at_ms INTEGER NOT NULL,
+         kind TEXT NOT NULL,
+         body TEXT NOT NULL
+       ) STRICT""",
+)
+
+MIGRATIONS: Final[dict[str, tuple[tuple[str, ...], ...]]] = {
+    "readings": (RECORD_TABLES,),
+    "control": (RECORD_TABLES,),
+    "audit": (AUDIT_TABLES,),
+}
+"""For each file: the statements that lead from version n to n + 1."""
+
+
+def migrate(db: sqlite3.Connection, kind: str, path: str) -> None:
+    """Bring a file to the version of this software.
+
+    Raises :class:`StoreTooNew` for a later version and :class:`StoreCorrupt` when SQLite
+    cannot read it.
+    """
+    steps = MIGRATIONS[kind]
+    try:
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        if version > len(steps):
+            raise StoreTooNew(
+                f"{path} was written by a later version of Portico (schema {version}, this one knows "
+                f"{len(steps)}): install that version, or move the file away"
+            )
+        for number in range(version, len(steps)):
+            db.execute("BEGIN IMMEDIATE")
+            for statement in steps[number]:
+                db.execute(statement)
+            db.execute(f"PRAGMA user_version = {number + 1}")
+            db.execute("COMMIT")
+    except sqlite3.OperationalError:
+        raise
+    except sqlite3.DatabaseError as error:
+        raise StoreCorrupt(f"{path} is damaged: {error}") from error

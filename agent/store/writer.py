@@ -1,0 +1,320 @@
+"""The one writer: a thread that commits what waits, a group at a time.
+
+Rows are taken from a bounded queue, kept for the commit window, and written in
+one transaction.  While writing, the gaps are derived: every tick of a group's
+grid between its last committed row and this one becomes part of a Gap, so a
+missed tick cannot be forgotten, whatever the reason it was missed.
+
+Relies on :class:`agent.store.recordfile.RecordFile`; owns its connection.  Not
+here: what to drop when room is short (``agent.store.room``), reading.
+"""
+
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
+
+from agent.store.recordfile import RecordFile, translated
+from core.codec import encode_record
+from core.errors import StoreError
+from core.manifest import Group
+from core.records import Gap, Record
+
+T = TypeVar("T")
+
+MAX_PENDING_ROWS: Final = 20_000
+"""Rows waiting for the disk; beyond, a row is refused and its tick lies in the next Gap."""
+MAX_PENDING_BYTES: Final = 16 << 20
+RETRY_S: Final = 1.0
+"""Pause before a failed commit is tried again."""
+LATENCIES_KEPT: Final = 4096
+
+
+@dataclass(slots=True)
+class Waiting:
+    """One row or record that waits for its commit."""
+
+    grp: int
+    tick: int
+    body: bytes
+    points: int
+    sampled: float
+    """Monotonic instant of the last answer, s."""
+    reason: str
+    """Why ticks before this row may be missing, as far as the caller knows."""
+    make: Callable[[int], Record] | None = None
+    """For a record: makes it once its sequence is known."""
+
+
+@dataclass(slots=True)
+class WriterCounts:
+    """What the writer did; read by the status, written by the writer only."""
+
+    rows: int = 0
+    readings: int = 0
+    commits: int = 0
+    refused_rows: int = 0
+    failed_commits: int = 0
+    gap_ticks: int = 0
+    longest_commit_s: float = 0.0
+    longest_durable_s: float = 0.0
+    """Longest time from a sample to its commit: the measured bound of what a power cut can take."""
+    latencies: deque[float] = field(default_factory=lambda: deque(maxlen=LATENCIES_KEPT))
+
+    def durable_p99_s(self) -> float:
+        """Return the 99th percentile of the latest sample-to-durable times, s."""
+        values = sorted(self.latencies.copy())
+        return values[int(len(values) * 0.99)] if values else 0.0
+
+
+class Writer:
+    """Owns the thread and the connection; everything else talks to it through its queue."""
+
+    def __init__(
+        self,
+        file: RecordFile,
+        groups: tuple[Group, ...],
+        ticks: dict[int, int],
+        first_reason: str,
+        window_s: float,
+        on_commit: Callable[[int], None],
+        on_trouble: Callable[[StoreError | None], None],
+        idle: Callable[["Writer"], bool],
+    ) -> None:
+        """Prepare; :meth:`start` begins.
+
+        Args:
+            file: opened, with its epoch begun.
+            groups: of the manifest in force, for their intervals.
+            ticks: last committed tick by group number, from the store.
+            first_reason: why ticks before the first row of each group are missing.
+            window_s: how long rows wait for company.
+            on_commit: called in the writer's thread with the new top id.
+            on_trouble: called with the error when commits begin to fail, with None when they work again.
+            idle: called between commits, at least once a second; does one bounded step of
+                housekeeping and tells whether more waits.
+        """
+        self.file = file
+        self.counts = WriterCounts()
+        self.trouble: StoreError | None = None
+        self.ticks = ticks
+        """Last committed tick by group number; the writer's own."""
+        self._every = {group.group: group.every_ms for group in groups}
+        self._first_reason = dict.fromkeys(self._every, first_reason)
+        self._window_s = window_s
+        self._on_commit = on_commit
+        self._on_trouble = on_trouble
+        self._idle = idle
+        self._waiting: list[Waiting] = []
+        self._bytes = 0
+        self._jobs: deque[tuple[Callable[[RecordFile], object], Future[object]]] = deque()
+        self._wake = threading.Condition()
+        self._urgent = False
+        self._stop = False
+        self._missed_for_disk: set[int] = set()
+        self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
+        self.crashed: BaseException | None = None
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self, timeout_s: float = 30.0) -> None:
+        """Commit what waits, end the thread and wait for it."""
+        with self._wake:
+            self._stop = True
+            self._wake.notify()
+        self._thread.join(timeout_s)
+
+    # --- called from other threads
+
+    def append(self, waiting: Waiting) -> bool:
+        """Queue a row or a record; False when there is no room: then its tick will lie in a Gap."""
+        with self._wake:
+            if len(self._waiting) >= MAX_PENDING_ROWS or self._bytes >= MAX_PENDING_BYTES or self._stop:
+                self.counts.refused_rows += 1
+                if self.trouble is not None:
+                    self._missed_for_disk.add(waiting.grp)
+                return False
+            self._waiting.append(waiting)
+            self._bytes += len(waiting.body)
+            if len(self._waiting) == 1:
+                self._wake.notify()
+        return True
+
+    def hurry(self) -> None:
+        """Commit now instead of at the end of the window."""
+        with self._wake:
+            self._urgent = True
+            self._wake.notify()
+
+    def call(self, job: Callable[[RecordFile], T]) -> "Future[T]":
+        """Run a job in the writer's thread, in a transaction of its own."""
+        future: Future[T] = Future()
+        with self._wake:
+            if self._stop:
+                future.set_exception(StoreError("the store is closing"))
+                return future
+            self._jobs.append((job, future))  # type: ignore[arg-type]  # the queue forgets T
+            self._wake.notify()
+        return future
+
+    @property
+    def waiting_rows(self) -> int:
+        """How many rows wait for their commit."""
+        return len(self._waiting)
+
+    # --- the thread
+
+    def _run(self) -> None:
+        try:
+            while self._turn():
+                pass
+        except BaseException as error:
+            self.crashed = error
+            self._on_trouble(StoreError(f"the store's writer ended: {error}"))
+            raise
+
+    def _turn(self) -> bool:
+        """Wait for work, do it; False when the writer is to end."""
+        more = self._idle(self)
+        with self._wake:
+            if not self._waiting and not self._jobs and not self._stop:
+                self._wake.wait(0.0 if more else 1.0)
+            if self._waiting:
+                due_at = self._waiting[0].sampled + self._window_s
+                self._wake.wait_for(
+                    lambda: bool(self._jobs) or self._urgent or self._stop,
+                    min(max(due_at - time.monotonic(), 0.0), self._window_s),
+                )
+            batch = self._waiting
+            jobs = list(self._jobs)
+            self._jobs.clear()
+            due = bool(batch) and (
+                self._stop or self._urgent or time.monotonic() >= batch[0].sampled + self._window_s - 0.001
+            )
+            if due:
+                self._waiting, self._bytes = [], 0
+                self._urgent = False
+            stopping = self._stop
+        if due and not self._commit(batch):
+            self._put_back(batch)
+            if not stopping:
+                with self._wake:
+                    self._wake.wait_for(lambda: self._stop or bool(self._jobs), RETRY_S)
+        for job, future in jobs:
+            self._do(job, future)
+        return not (stopping and (not self._waiting or self.trouble is not None))
+
+    def _put_back(self, batch: list[Waiting]) -> None:
+        with self._wake:
+            self._waiting[:0] = batch
+            self._bytes = sum(len(waiting.body) for waiting in self._waiting)
+
+    def _commit(self, batch: list[Waiting]) -> bool:
+        db, file = self.file.db, self.file
+        begun = time.monotonic()
+        rows, ticks, gap_ticks = self._built(batch)
+        top = file.top
+        try:
+            db.execute("BEGIN IMMEDIATE")
+            file.insert(rows)
+            db.execute("COMMIT")
+        except sqlite3.Error as error:
+            file.top = top
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            self._failed(translated(error, file.path))
+            return False
+        done = time.monotonic()
+        self.ticks.update(ticks)
+        for grp in ticks:
+            self._first_reason.pop(grp, None)
+        self._missed_for_disk.difference_update(ticks)
+        self._count(batch, gap_ticks, begun, done)
+        if self.trouble is not None:
+            self.trouble = None
+            self._on_trouble(None)
+        self._on_commit(file.top)
+        return True
+
+    def _built(self, batch: list[Waiting]) -> tuple[list[tuple[int, int, int, bytes]], dict[int, int], int]:
+        """Return what to insert, the ticks after it, and how many ticks lie in new gaps."""
+        base = self.file.epochs[-1].base
+        next_id = self.file.top + 1
+        rows: list[tuple[int, int, int, bytes]] = []
+        ticks: dict[int, int] = {}
+        gap_ticks = 0
+        for waiting in batch:
+            grp, tick = waiting.grp, waiting.tick
+            if waiting.make is not None:
+                rows.append((next_id, 0, tick, encode_record(waiting.make(next_id - base))))
+                next_id += 1
+                continue
+            every = self._every[grp]
+            last = ticks.get(grp, self.ticks.get(grp))
+            if last is not None and tick > last + every:
+                gap = Gap(
+                    seq=next_id - base,
+                    group=grp,
+                    first_tick=last + every,
+                    last_tick=tick - every,
+                    ticks=(tick - last) // every - 1,
+                    reason=self._reason(waiting, grp in ticks),
+                    unknown_extent=waiting.reason == "clock-step",
+                )
+                gap_ticks += gap.ticks
+                rows.append((next_id, 0, tick, encode_record(gap)))
+                next_id += 1
+            rows.append((next_id, grp, tick, waiting.body))
+            next_id += 1
+            ticks[grp] = tick
+        return rows, ticks, gap_ticks
+
+    def _reason(self, waiting: Waiting, seen: bool) -> str:
+        if not seen and waiting.grp in self._first_reason:
+            return self._first_reason[waiting.grp]
+        if waiting.grp in self._missed_for_disk:
+            return "disk-full"
+        return waiting.reason
+
+    def _failed(self, error: StoreError) -> None:
+        self.counts.failed_commits += 1
+        if self.trouble is None:
+            self._on_trouble(error)
+        self.trouble = error
+
+    def _count(self, batch: list[Waiting], gap_ticks: int, begun: float, done: float) -> None:
+        counts = self.counts
+        counts.commits += 1
+        counts.gap_ticks += gap_ticks
+        counts.longest_commit_s = max(counts.longest_commit_s, done - begun)
+        rows = [waiting for waiting in batch if waiting.make is None]
+        if not rows:
+            return
+        counts.rows += len(rows)
+        counts.readings += sum(waiting.points for waiting in rows)
+        counts.longest_durable_s = max(counts.longest_durable_s, done - min(row.sampled for row in rows))
+        step = max(1, len(rows) // 16)
+        counts.latencies.extend(done - row.sampled for row in rows[::step])
+
+    def _do(self, job: Callable[[RecordFile], object], future: "Future[object]") -> None:
+        db = self.file.db
+        try:
+            db.execute("BEGIN IMMEDIATE")
+            result = job(self.file)
+            db.execute("COMMIT")
+        except sqlite3.Error as error:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            future.set_exception(translated(error, self.file.path))
+        except StoreError as error:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            future.set_exception(error)
+        else:
+            future.set_result(result)

@@ -1,0 +1,1 @@
+"""Routes and the broker: how committed records reach the other end."""
