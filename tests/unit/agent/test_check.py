@@ -52,7 +52,7 @@ cert = "gw-0001.pem"
 key = "gw-0001.key"
 """
 
-NO_ROUTE = "customer.example owns data of meter and has no [[route]]: there is dso.example"
+NO_ROUTE = "customer.example owns data of meter and has no [[route]]: it receives nothing from here"
 UNCONFIRMED = (
     'device "relay": no source confirmed LoadState, W of type generic-load-relay; '
     "compare the values with the device's own display"
