@@ -100,8 +100,8 @@ class Agent:
                     for route in connection.routes
                     for of in (confirm_topic, ask_topic)
                 ),
-                will=(topic, self._state(online=False)),
-                greeting=lambda: (topic, self._state(online=True)),
+                will=(topic, self.state(online=False)),
+                greeting=lambda: (topic, self.state(online=True)),
             ),
             self.alarms.tell,
         )
@@ -139,7 +139,8 @@ class Agent:
             line, link, groups, settings.retries, self.clock, self.store, ticks, self.alarms.tell
         )
 
-    def _state(self, *, online: bool) -> bytes:
+    def state(self, *, online: bool) -> bytes:
+        """Return the body of the retained state, or of the will."""
         return encode_plain(
             State(
                 v=1,
@@ -252,21 +253,23 @@ async def serve(config: Config, stop: asyncio.Event, ready: Callable[[], None] =
     """Run a gateway until ``stop`` is set; return the exit code."""
     notifier = Notifier()
     agent = Agent(config)
-    async with agent.store as store:
-        async with running("broker", [(broker.name, broker.run) for broker in agent.brokers]):  # noqa: SIM117 what stops before what is visible as indentation
-            async with running("route", [(route.options.name, route.run) for route in agent.routes]):
-                workers = [(worker.name, worker.run) for worker in agent.workers]
-                async with running("line", [*workers, ("report", lambda: agent.report(notifier))]):
-                    notifier.tell(READY)
-                    ready()
-                    await _either(stop, store.fatal)
-                    notifier.tell(STOPPING)
-                if store.fatal_error is None:
-                    await agent.drained()
-            for route in agent.routes:
-                route.close()
-            for broker in agent.brokers:
-                await broker.farewell(state_topic(config.gateway.id), agent._state(online=False))
+    async with (
+        agent.store as store,
+        running("broker", [(broker.name, broker.run) for broker in agent.brokers]),
+    ):
+        async with running("route", [(route.options.name, route.run) for route in agent.routes]):
+            workers = [(worker.name, worker.run) for worker in agent.workers]
+            async with running("line", [*workers, ("report", lambda: agent.report(notifier))]):
+                notifier.tell(READY)
+                ready()
+                await _either(stop, store.fatal)
+                notifier.tell(STOPPING)
+            if store.fatal_error is None:
+                await agent.drained()
+        for route in agent.routes:
+            route.close()
+        for broker in agent.brokers:
+            await broker.farewell(state_topic(config.gateway.id), agent.state(online=False))
     if store.fatal_error is not None:
         log.error("%s", store.fatal_error)
         return 1

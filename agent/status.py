@@ -78,8 +78,8 @@ def route_state(route: Route) -> dict[str, object]:
     counts, data = route.counts, route.data.outbox
     return {
         "entity": route.options.entity,
-        "books": route.books,
-        "n": route.n,
+        "books": route.hearing.books,
+        "n": route.hearing.n,
         "waiting_records": data.waiting(),
         "unconfirmed_messages": len(data.flights),
         "unconfirmed_bytes": data.unconfirmed_bytes,
@@ -89,7 +89,7 @@ def route_state(route: Route) -> dict[str, object]:
         "acknowledged": counts.acked,
         "refused": counts.refused,
         "confirmations": counts.confirmations,
-        "ignored": counts.ignored,
+        "ignored": route.hearing.ignored,
         "resent": counts.probes,
     }
 

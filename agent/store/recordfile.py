@@ -117,6 +117,10 @@ class RecordFile:
     def begin_epoch(self, epoch: str, begun_ms: int, boot: str, skip: int = 0) -> Epoch:
         """Begin a new epoch behind everything in the file (inside the caller's transaction)."""
         begun = Epoch(epoch, self.top + skip, begun_ms, boot, None)
+        if self.epochs and self.epochs[-1].base == begun.base:
+            # The epoch before never wrote anything here (a quiet control lane): nothing refers to it.
+            self.db.execute("DELETE FROM epoch WHERE base = ?", (begun.base,))
+            self.epochs = self.epochs[:-1]
         self.db.execute(
             "INSERT INTO epoch (base, epoch, begun_ms, boot) VALUES (?, ?, ?, ?)",
             (begun.base, epoch, begun_ms, boot),

@@ -14,7 +14,6 @@ import base64
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
@@ -22,15 +21,16 @@ from agent.store.recordfile import Epoch, RouteState, Stored
 from agent.store.store import Lane as FileLane
 from agent.store.store import Store
 from agent.uplink.broker import Broker
+from agent.uplink.hearing import Hearing
 from agent.uplink.outbox import Flight, Outbox
+from agent.uplink.sender import RouteCounts, RouteOptions, Sender
 from agent.uplink.view import EntityView, Part
 from certs.signing import SigningKey, TrustedSigners
-from core.codec import carried_certificate, decode_ask, decode_confirmation, encode_stream, seal, unseal
-from core.errors import StoreError, TrustError, UnknownKey, WireError
-from core.ids import books_born_ms
+from core.codec import encode_stream, seal
+from core.errors import StoreError
 from core.manifest import Manifest
 from core.records import Ask, Confirmation, StreamMessage
-from core.topics import Lane, StreamTopic, ask_topic, confirm_topic, manifest_topic
+from core.topics import Lane, StreamTopic, manifest_topic
 
 log = logging.getLogger(__name__)
 
@@ -49,51 +49,7 @@ QUIET_S: Final = 600.0
 """Coverage without anything to see is sent at the latest after this long."""
 SAVE_S: Final = 1.0
 REFUSED_PAUSE_S: Final = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class RouteOptions:
-    """Settings of one route, from ``[[route]]``."""
-
-    name: str
-    entity: str
-    gateway: str
-    every_s: float = 0.0
-    within_s: int = 1
-    resend_after_s: float = 30.0
-    unconfirmed_bytes: int = 8 << 20
-    window: int = 50
-    priority: int = 0
-    ask_budget_bytes: int = 64 << 20
-
-
-@dataclass(slots=True)
-class RouteCounts:
-    """What the route did."""
-
-    messages: int = 0
-    bytes: int = 0
-    rows: int = 0
-    acked: int = 0
-    refused: int = 0
-    confirmations: int = 0
-    ignored: int = 0
-    """Confirmations and questions that were forged, old or malformed."""
-    probes: int = 0
-    asked_bytes: int = 0
-
-
-class Sender:
-    """One file of the store on one route: data or control."""
-
-    def __init__(self, lane: FileLane, outbox: Outbox, name: str) -> None:
-        self.lane = lane
-        self.outbox = outbox
-        self.name = name
-        """Under which the held ranges are kept in the file."""
-        self.empty: tuple[int, int] | None = None
-        """Ids scanned that hold nothing for the entity and were not told yet."""
-        self.empty_since = 0.0
+ASK_DAY_S: Final = 86400.0
 
 
 class Route:
@@ -111,17 +67,14 @@ class Route:
         self.options = options
         self.counts = RouteCounts()
         self.store = store
-        self.books = ""
-        self.n = 0
+        self.hearing = Hearing(options.gateway, options.entity, trusted)
         self.on_floor: Callable[[], None] = lambda: None
         """Told when the floor may have moved."""
         self._broker = broker
         self._key = key
-        self._trusted = trusted
         self._on_alarm = on_alarm
         self._wake = asyncio.Event()
         self._views: dict[str, EntityView] = {}
-        self._want_cert = False
         self._send_cert = False
         self._served = 0
         self._paused_until = 0.0
@@ -140,8 +93,10 @@ class Route:
         remembered = lane.file.routes().get(self.options.name)
         if remembered is not None and remembered.entity != self.options.entity:
             remembered = None
-        if remembered is not None and remembered.books >= self.books:
-            self.books, self.n = remembered.books, max(self.n, remembered.n)
+        if remembered is not None and remembered.books:
+            hearing = self.hearing
+            newest = max((hearing.books, hearing.n), (remembered.books, remembered.n))
+            hearing.books, hearing.n = newest
         held = remembered.held if remembered is not None else ()
         outbox = Outbox(held, lane.file.low, lane.top, lane.epoch.base + 1, self._wait_s)
         return Sender(lane, outbox, self.options.name)
@@ -195,90 +150,50 @@ class Route:
 
     def heard(self, topic: str, payload: bytes, retained: bool) -> None:
         """A message came; ours are confirmations and questions of our entity."""
-        if topic == confirm_topic(self.options.gateway, self.options.entity):
-            self._judge(topic, payload, retained, self._confirm)
-        elif topic == ask_topic(self.options.gateway, self.options.entity):
-            self._judge(topic, payload, retained, self._answer)
-
-    def _judge(
-        self, topic: str, payload: bytes, retained: bool, take: Callable[[bytes, float], None]
-    ) -> None:
-        if retained:  # never published so by a collector: an old one, kept by somebody
-            self.counts.ignored += 1
+        if not self.hearing.concerns(topic):
             return
-        at = datetime.now(UTC)
-        entity = self.options.entity
-        try:
-            try:
-                body = unseal(topic, payload, self._trusted.verifier(entity, "collector", at))
-            except UnknownKey:
-                der = carried_certificate(payload)
-                if der is None:
-                    self._want_cert = True
-                    self._wake.set()
-                    raise
-                self._trusted.admit(der, subject=entity, role="collector", at=at)
-                body = unseal(topic, payload, self._trusted.verifier(entity, "collector", at))
-                self._want_cert = False
-            take(body, time.monotonic())
-        except (WireError, TrustError) as error:
-            self.counts.ignored += 1
-            log.info("route %s: ignored a message on %s: %s", self.options.name, topic, error)
+        judged = self.hearing.judge(topic, payload, retained, datetime.now(UTC))
+        if judged is not None:
+            message, renewed = judged
+            if renewed:
+                self._begin_anew()
+            if isinstance(message, Confirmation):
+                self._confirmed(message, time.monotonic())
+            else:
+                self._asked(message, time.monotonic())
+        self._wake.set()
 
-    def _take_books(self, message: Confirmation | Ask) -> bool:
-        """Judge books id and number; True when the message is newer than all before."""
-        if message.books == self.books:
-            if message.n <= self.n:
-                return False
-            self.n = message.n
-            return True
-        if self.books and books_born_ms(message.books) <= books_born_ms(self.books):
-            return False
-        if self.books:
-            text = f"the books of {self.options.entity} were made anew or restored: all is sent again"
-            log.warning("%s", text)
-            self._on_alarm("books-new", True, text)
-        self.books, self.n = message.books, message.n
+    def _begin_anew(self) -> None:
+        text = f"the books of {self.options.entity} were made anew or restored: all is sent again"
+        log.warning("%s", text)
+        self._on_alarm("books-new", True, text)
         for sender in (self.data, self.control):
             sender.outbox.forget()
             sender.empty = None
-        return True
 
-    def _confirm(self, body: bytes, now: float) -> None:
-        message = decode_confirmation(body)
-        if not self._take_books(message):
-            self.counts.ignored += 1
-            return
+    def _confirmed(self, message: Confirmation, now: float) -> None:
         self.counts.confirmations += 1
         for sender, held in ((self.data, message.held), (self.control, message.control)):
             for epoch, ranges in held.items():
                 sender.outbox.confirmed(sender.lane.file.ids_of(epoch, ranges), now)
         if self._save_at is None:
             self._save_at = now + SAVE_S
-        self._wake.set()
 
-    def _answer(self, body: bytes, now: float) -> None:
-        message = decode_ask(body)
-        if not self._take_books(message):
-            self.counts.ignored += 1
-            return
+    def _asked(self, message: Ask, now: float) -> None:
         if message.want:
             self._send_cert = True
-        if now - self._asked_since > 86400 or not self._asked_since:
+        if now - self._asked_since > ASK_DAY_S or not self._asked_since:
             self._asked_since, self.counts.asked_bytes = now, 0
-        if self.counts.asked_bytes < self.options.ask_budget_bytes:
-            file = self.data.lane.file
-            for epoch, ranges in message.ranges.items():
-                self.data.outbox.again(file.ids_of(epoch, ranges))
-            for begin, manifest in self.data.lane.manifests if message.manifests else ():
-                if self._view(manifest).hash in message.manifests:
-                    # the manifest record is the second of its epoch; the start record comes along
-                    self.data.outbox.again([(begin, begin + 1)])
-        else:
+        if self.counts.asked_bytes >= self.options.ask_budget_bytes:
             log.warning("route %s: the budget for questions is used up for today", self.options.name)
-        if message.cert:
-            self._want_cert = False
-        self._wake.set()
+            return
+        file = self.data.lane.file
+        for epoch, ranges in message.ranges.items():
+            self.data.outbox.again(file.ids_of(epoch, ranges))
+        for begin, manifest in self.data.lane.manifests if message.manifests else ():
+            if self._view(manifest).hash in message.manifests:
+                # the manifest record is the second of its epoch; the start record comes along
+                self.data.outbox.again([(begin, begin + 1)])
 
     # --- sending
 
@@ -374,7 +289,7 @@ class Route:
             and sender.empty[1] >= waiting[1]
             and time.monotonic() < sender.empty_since + QUIET_S
             and not self._send_cert
-            and not self._want_cert
+            and not self.hearing.want_cert
         )
 
     async def _send(self, sender: Sender, lane: Lane, waiting: tuple[int, int]) -> bool:
@@ -413,7 +328,7 @@ class Route:
         now = time.monotonic()
         if sender.empty is None or sender.empty[0] != first:
             sender.empty_since = now
-        return now >= sender.empty_since + QUIET_S or self._send_cert or self._want_cert
+        return now >= sender.empty_since + QUIET_S or self._send_cert or self.hearing.want_cert
 
     def _segment_end(self, sender: Sender, first: int) -> int:
         """Return the last id that may share a message with ``first``: same epoch, same manifest."""
@@ -443,10 +358,10 @@ class Route:
             last=last - epoch.base,
             manifest=view.hash if part.rows else "",
             sent=time.time_ns() // 1_000_000,
-            books=self.books,
-            n=self.n,
+            books=self.hearing.books,
+            n=self.hearing.n,
             within=self.options.within_s,
-            want=["cert"] if self._want_cert else [],
+            want=["cert"] if self.hearing.want_cert else [],
             cert=base64.b64encode(self._key.certificate_der).decode() if bring else "",
         )
         body = encode_stream(header, part.rows, part.records)
@@ -485,9 +400,8 @@ class Route:
     def _save(self) -> None:
         self._save_at = None
         for sender in (self.data, self.control):
-            state = RouteState(
-                sender.name, self.options.entity, self.books, self.n, tuple(sender.outbox.held)
-            )
+            heard, held = self.hearing, tuple(sender.outbox.held)
+            state = RouteState(sender.name, self.options.entity, heard.books, heard.n, held)
             self.store.save_route(sender.lane, state)
         self._note_floor()
 
