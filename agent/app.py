@@ -28,7 +28,8 @@ from agent.site import Site, build_site
 from agent.store.room import Floor
 from agent.store.store import Birth, Store, StoreOptions
 from agent.uplink.broker import Broker, BrokerOptions
-from agent.uplink.route import Route, RouteOptions
+from agent.uplink.route import Route
+from agent.uplink.sender import RouteOptions
 from certs.contexts import client_context, refuse_development_authority
 from certs.signing import SigningKey, TrustedSigners
 from core.codec import encode_plain
