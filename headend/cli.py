@@ -1,0 +1,132 @@
+"""`portico headend`: collect, list readings, judge completeness, and correct what the books know.
+
+Relies on the modules beside it; here are only arguments, their help and what is printed.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from headend.collector import Collector
+from headend.config import HeadendConfig, load
+from headend.instants import parse_instant
+from headend.readings import Selection, readings
+from headend.schema import open_reader, translated
+from headend.shown import write_csv, write_json, write_table
+
+app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
+
+Config = Annotated[
+    Path, typer.Option("--config", "-c", help="Configuration of the head-end.", envvar="PORTICO_HEADEND")
+]
+BooksFile = Annotated[
+    Path | None, typer.Option("--books", help="The books themselves, in place of a configuration.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Write JSON for programs.")]
+DEFAULT_CONFIG = Path("headend.toml")
+
+
+def now_ms() -> int:
+    """The wall clock: UTC, ms since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+def books_path(config: Path, books: Path | None) -> Path:
+    """Return where the books lie, by option or configuration."""
+    return books if books is not None else load(config).headend.books
+
+
+@app.command(epilog="Example: portico headend run -c headend.toml --name a")
+def run(
+    config: Config = DEFAULT_CONFIG,
+    name: Annotated[
+        str, typer.Option(help="Name of this collector, unique among those of one entity.")
+    ] = "a",
+    progress: Annotated[bool, typer.Option(help="Show one live line on the terminal.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log in detail.")] = False,
+) -> None:
+    """Collect from the brokers into the books, and confirm, until SIGTERM or Ctrl-C."""
+    logging.basicConfig(
+        level=logging.DEBUG if verbose else logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    settings: HeadendConfig = load(config)
+    collector = Collector(settings, name)
+
+    def end(number: int, frame: FrameType | None) -> None:
+        collector.stop()
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, end)
+    over = threading.Event()
+    line = threading.Thread(target=_progress, args=(collector, over), name="progress", daemon=True)
+    if progress:
+        line.start()
+    try:
+        collector.run()
+    finally:
+        over.set()
+        if progress:
+            line.join()
+
+
+def _progress(collector: Collector, over: threading.Event) -> None:
+    while not over.wait(1.0):
+        print(f"\r\x1b[K{collector.figures.line()}", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+
+
+@app.command("readings", epilog="Example: portico headend readings --device main-meter --from -1h --csv")
+def list_readings(
+    config: Config = DEFAULT_CONFIG,
+    books: BooksFile = None,
+    begin: Annotated[str | None, typer.Option("--from", help="First tick: 2026-11-22T10:00Z or -2h.")] = None,
+    end: Annotated[str | None, typer.Option("--to", help="End of the ticks, not included.")] = None,
+    usage_point: Annotated[str, typer.Option(help="Of this usage point, whatever meter it had.")] = "",
+    device: Annotated[str, typer.Option(help="Of this device.")] = "",
+    gateway: Annotated[str, typer.Option(help="Of this gateway.")] = "",
+    entity: Annotated[str, typer.Option(help="Whose data this entity owned at the tick.")] = "",
+    point: Annotated[str, typer.Option(help="Of this point.")] = "",
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many; a table without it: 50.")] = None,
+    newest: Annotated[
+        bool | None, typer.Option("--newest/--oldest", help="Order; a table begins with the newest.")
+    ] = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Write CSV.")] = False,
+    as_json: Json = False,
+) -> None:
+    """List readings: values exact, quality as it counts now, owners, tick and delay."""
+    at = now_ms()
+    selection = Selection(
+        from_ms=None if begin is None else parse_instant(begin, at, "--from"),
+        to_ms=None if end is None else parse_instant(end, at, "--to"),
+        usage_point=usage_point,
+        device=device,
+        gateway=gateway,
+        entity=entity,
+        point=point,
+    )
+    table = not (as_csv or as_json)
+    path = books_path(config, books)
+    connection = open_reader(path)
+    with translated(path):
+        found = readings(connection, selection, newest_first=table if newest is None else newest)
+        some = itertools.islice(found, limit or (50 if table else None))
+        if as_json:
+            write_json(some, sys.stdout)
+        elif as_csv:
+            write_csv(some, sys.stdout)
+        elif not write_table(some, Console()):
+            typer.echo("no readings: nothing in the books fits these options", err=True)
+    connection.close()

@@ -1,0 +1,364 @@
+"""The collector: from brokers into the books, and confirmations back.
+
+One thread writes: it takes all that waits, judges it, stores it in one transaction, commits, and only
+then acknowledges and confirms. So a collector that is killed loses nothing: what was not committed was
+not acknowledged and not confirmed, and comes again from the broker or from the gateway. While busy,
+transactions are `window_ms` apart and share a flush of the disk.
+
+Not here: the judgement of a message (`headend.intake`), the books (`headend.arrival`), the network
+(`headend.link`), when somebody is due an answer (`headend.confirm`).
+"""
+
+from __future__ import annotations
+
+import base64
+import logging
+import threading
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable
+from typing import Final
+
+from certs.contexts import client_context, refuse_development_authority
+from certs.signing import SigningKey, TrustedSigners
+from core.codec import decode_state, encode_plain, seal
+from core.errors import ConfigError, StoreCorrupt, StoreError, StoreTooNew, WireError
+from core.records import Ask, Confirmation, State
+from core.topics import ask_topic, confirm_topic, gateway_of, state_filter, stream_filter
+from headend.alarms import Alarms, Code
+from headend.arrival import Stored, store
+from headend.books import Books
+from headend.config import HeadendConfig
+from headend.confirm import EPOCHS_IN_ONE, Confirmer, Plan, Question, cut
+from headend.inbox import Arrival, Inbox
+from headend.intake import Accepted, Intake, Refusal, Refused, Verdict
+from headend.ledger import Space
+from headend.link import Link
+from headend.schema import BooksReplaced
+from headend.status import Figures, write_status
+
+log = logging.getLogger(__name__)
+
+BATCH_BYTES: Final = 8 << 20
+BATCH_MESSAGES: Final = 500
+STATUS_EVERY_S: Final = 1.0
+MERGE_EVERY_S: Final = 1.0
+"""Refusals and alarms are written that often: a flood of forgeries costs no transaction each."""
+LOG_EVERY_S: Final = 60.0
+RETRY_S: Final = 1.0
+LONGEST_WAIT_S: Final = 0.5
+RENEWALS: Final = 20
+"""A gateway's word gives the books a new id so often at once; then once every `RENEWAL_EVERY_S`."""
+RENEWAL_EVERY_S: Final = 600.0
+STATES: Final = 4096
+INSTANCES: Final = 8
+
+
+class Collector:
+    """A collector. :meth:`run` belongs to one thread; :meth:`stop` may be called from any, or a signal."""
+
+    def __init__(
+        self,
+        config: HeadendConfig,
+        name: str = "a",
+        *,
+        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
+        """Read keys and certificates. Raises ConfigError and TrustError."""
+        self.figures: Final = Figures(name=name)
+        self.ready: Final = threading.Event()
+        """Set when the books are open and the connections are being made."""
+        self._config: Final = config
+        self._entity: Final = config.headend.entity
+        self._now_ms: Final = now_ms
+        signing = config.signing
+        for ca in [*signing.trust, *(one.ca for one in config.broker if one.ca is not None)]:
+            refuse_development_authority(ca, config.headend.setting)
+        self._key: Final = SigningKey.load(signing.key, signing.cert)
+        if self._key.subject != self._entity or self._key.role != "collector":
+            raise ConfigError(
+                f"signing certificate {signing.cert} is of {self._key.subject!r} in role {self._key.role!r}: "
+                f"it must be of {self._entity!r} in role 'collector'"
+            )
+        self._trusted: Final = TrustedSigners(signing.trust)
+        self._inbox: Final = Inbox()
+        self._stopping: Final = threading.Event()
+        self._confirmer = Confirmer()
+        self._alarms = Alarms()
+        self._refused: Counter[tuple[str, str]] = Counter()
+        self._renewals: dict[str, tuple[float, float]] = {}
+        self._states: OrderedDict[str, State] = OrderedDict()
+        self._instances: dict[str, list[str]] = {}
+        self._links: Final = [self._link(number, name) for number in range(len(config.broker))]
+        self._status_s = self._logged_s = self._merged_s = self._committed_s = 0.0
+        self._status_path: Final = config.status_path(name)
+
+    def stop(self) -> None:
+        """Ask for an orderly end: what was received is stored and confirmed."""
+        self._stopping.set()
+        self._inbox.wake()
+
+    def run(self) -> None:
+        """Collect until :meth:`stop`. Raises StoreError when the books cannot be used."""
+        books = self._open()
+        try:
+            for link in self._links:
+                link.start()
+            self.ready.set()
+            while not self._stopping.is_set():
+                arrivals = self._inbox.take(
+                    BATCH_BYTES, BATCH_MESSAGES, self._wait_until(), self._committed_s + self._window_s
+                )
+                books = self._work(books, arrivals)
+            self._inbox.close()
+            while arrivals := self._inbox.take(BATCH_BYTES, BATCH_MESSAGES, 0.0):
+                books = self._work(books, arrivals, flush=True)
+            self._work(books, [], flush=True)
+        finally:
+            self._inbox.close()
+            for link in self._links:
+                link.stop()
+            books.close()
+            self._report(stopped=True)
+
+    @property
+    def links(self) -> list[Link]:
+        """The connections."""
+        return self._links
+
+    @property
+    def _window_s(self) -> float:
+        return self._config.headend.window_ms / 1000
+
+    def _link(self, number: int, name: str) -> Link:
+        broker = self._config.broker[number]
+        context = None
+        if broker.tls and broker.ca is not None and broker.cert is not None and broker.key is not None:
+            context = client_context(broker.ca, broker.cert, broker.key)
+        stream = stream_filter(self._entity)
+        filters = [f"$share/{broker.share}/{stream}" if broker.share else stream, state_filter()]
+        return Link(number, broker, f"{self._entity}-collector-{name}", filters, context, self._inbox)
+
+    def _open(self) -> Books:
+        books = Books(self._config.headend.books, self._now_ms())
+        self._intake = Intake(self._entity, self._trusted, books, self._config.headend.gateways)
+        return books
+
+    def _wait_until(self) -> float:
+        now_s = time.monotonic()
+        return min(now_s + LONGEST_WAIT_S, max(now_s, self._confirmer.next_s(self._connected())))
+
+    def _connected(self) -> set[int]:
+        return {link.number for link in self._links if link.connected}
+
+    def _work(self, books: Books, arrivals: list[Arrival], *, flush: bool = False) -> Books:
+        """Bring one batch home: retried until the books take it, or until we are told to stop."""
+        now_ms = self._now_ms()
+        judged = [(arrival, self._judge(arrival, now_ms)) for arrival in arrivals]
+        verdicts = [(arrival, verdict) for arrival, verdict in judged if verdict is not None]
+        failing = False
+        while True:
+            try:
+                self._step(books, verdicts, flush)
+                break
+            except (StoreCorrupt, StoreTooNew):
+                raise
+            except BooksReplaced as error:
+                log.warning("%s: opening what is there now", error)
+                books.close()
+                books = self._open()
+            except StoreError as error:
+                if not failing:
+                    log.error("%s; %d messages wait", error, len(arrivals) + len(self._inbox))
+                failing = True
+                self.figures.failure = str(error)
+                self._report()
+                if self._stopping.wait(RETRY_S):
+                    return books
+        if failing:
+            log.warning("the books take messages again")
+            self.figures.failure = ""
+        for arrival in arrivals:
+            self._links[arrival.link].acknowledge(arrival)
+        self._report()
+        return books
+
+    def _judge(self, arrival: Arrival, now_ms: int) -> Verdict | None:
+        """Return the verdict on a stream message; None for a state, which is dealt with here."""
+        gateway = gateway_of(arrival.topic, "state")
+        if gateway is not None:
+            self._note_state(gateway, arrival.payload, now_ms)
+            return None
+        verdict = self._intake.judge(arrival.topic, arrival.payload, now_ms)
+        if isinstance(verdict, Refused):
+            known = verdict.gateway if verdict.authenticated else ""
+            self._refused[f"refused.{verdict.reason.value}", known] += 1
+            self.figures.refused += 1
+            if self._alarms.add(verdict.reason.value, known, verdict.text, now_ms):
+                log.warning("a message was refused (%s): %s", verdict.reason.value, verdict.text)
+            if verdict.ask_manifest or verdict.ask_cert:
+                self._confirmer.ask(verdict.gateway, arrival.link, verdict.ask_manifest, verdict.ask_cert)
+        return verdict
+
+    def _step(self, books: Books, verdicts: list[tuple[Arrival, Verdict]], flush: bool) -> None:
+        """One transaction: rows, ledger, confirmations; and after it what may be said aloud."""
+        accepted = [(a, verdict) for a, verdict in verdicts if isinstance(verdict, Accepted)]
+        now_s = time.monotonic()
+        connected = self._connected()
+        merging = flush or self._merged_s + MERGE_EVERY_S <= now_s
+        waiting = merging and (self._refused or self._states or self._alarms)
+        if not accepted and not waiting and not flush and self._confirmer.next_s(connected) > now_s:
+            return
+        with books.transaction(self._now_ms()):
+            stored = [(arrival, verdict, self._store(books, verdict)) for arrival, verdict in accepted]
+            if merging:
+                self._merge(books)
+            # What is due is known only now, and its ranges are those of this transaction.
+            for arrival, verdict, one in stored:
+                self._touch(books, arrival, verdict, one, now_s)
+            plans = self._confirmer.plan(now_s, connected, flush=flush)
+            questions = self._confirmer.questions(now_s, connected)
+            confirmations = [self._confirmation(books, plan) for plan in plans]
+            asks = [self._question(books, question) for question in questions]
+        self._committed_s = time.monotonic()
+        if merging:
+            self._merged_s = now_s
+            self._refused.clear()
+            self._alarms.clear()
+        self._settle(stored, now_s)
+        for plan, message in zip(plans, confirmations, strict=True):
+            if self._publish(plan.link, message):
+                self._confirmer.sent(plan, now_s)
+                self.figures.confirmations += 1
+            else:
+                self._confirmer.unsent(plan, now_s)
+        for question, message in zip(questions, asks, strict=True):
+            # One that does not go is asked again when the gateway sends again.
+            self._publish(question.link, message)
+
+    def _publish(self, number: int, message: tuple[str, bytes]) -> bool:
+        return self._links[number].publish(*message)
+
+    def _store(self, books: Books, verdict: Accepted) -> Stored:
+        gateway = verdict.topic.gateway
+        return store(books, verdict, may_renew=self._renewal_left(gateway) >= 1)
+
+    def _touch(self, books: Books, arrival: Arrival, verdict: Accepted, one: Stored, now_s: float) -> None:
+        header = verdict.message
+        self._confirmer.touch(
+            one.gateway,
+            arrival.link,
+            one.epoch,
+            max(0, header.within),
+            now_s,
+            knows_us=header.books == books.books_id,
+            wants_cert="cert" in header.want,
+        )
+        if one.renewed:
+            self._confirmer.everybody(now_s)
+
+    def _settle(self, stored: list[tuple[Arrival, Accepted, Stored]], now_s: float) -> None:
+        """Count what was committed."""
+        figures = self.figures
+        figures.transactions += 1
+        for _, verdict, one in stored:
+            figures.messages += 1
+            figures.rows += len(verdict.rows)
+            figures.readings += one.readings
+            figures.redelivered += one.redelivered
+            figures.conflicts += one.conflicts
+            figures.gateways.add(one.gateway)
+            if one.renewed:
+                left = self._renewal_left(one.gateway)
+                self._renewals[one.gateway] = (left - 1, now_s)
+                log.error("the books were put back to an older state; they have a new id")
+
+    def _renewal_left(self, gateway: str) -> float:
+        left, since_s = self._renewals.get(gateway, (float(RENEWALS), 0.0))
+        return min(float(RENEWALS), left + (time.monotonic() - since_s) / RENEWAL_EVERY_S)
+
+    def _merge(self, books: Books) -> None:
+        """Write what was gathered since the last transaction: refusals, alarms, states."""
+        for (name, gateway), number in self._refused.items():
+            books.count(name, gateway, number)
+        self._alarms.save(books.connection)
+        for gateway in [name for name in self._states if books.knows(name)]:
+            books.note_state(gateway, encode_plain(self._states[gateway]).decode())
+            del self._states[gateway]
+
+    def _confirmation(self, books: Books, plan: Plan) -> tuple[str, bytes]:
+        entity = self._entity
+        epochs = list(plan.epochs)
+        if plan.whole:
+            more = books.held_of(plan.gateway, entity, EPOCHS_IN_ONE)
+            epochs += [one for one in more if one not in plan.epochs][: EPOCHS_IN_ONE - len(epochs)]
+        held = {e: books.held(plan.gateway, e, entity, Space.DATA) for e in epochs}
+        control = {e: books.held(plan.gateway, e, entity, Space.CONTROL) for e in epochs}
+        message = Confirmation(
+            v=1,
+            books=books.books_id,
+            n=books.next_n(plan.gateway, entity),
+            held={epoch: cut(ranges) for epoch, ranges in held.items() if ranges},
+            control={epoch: cut(ranges) for epoch, ranges in control.items() if ranges},
+            cert=self._certificate() if plan.with_cert else "",
+        )
+        topic = confirm_topic(plan.gateway, entity)
+        return topic, seal(topic, encode_plain(message), self._key)
+
+    def _question(self, books: Books, question: Question) -> tuple[str, bytes]:
+        message = Ask(
+            v=1,
+            books=books.books_id,
+            n=books.next_n(question.gateway, self._entity),
+            manifests=list(question.manifests),
+            want=["cert"] if question.want_cert else [],
+            cert=self._certificate(),
+        )
+        topic = ask_topic(question.gateway, self._entity)
+        return topic, seal(topic, encode_plain(message), self._key)
+
+    def _certificate(self) -> str:
+        return base64.b64encode(self._key.certificate_der).decode()
+
+    def _note_state(self, gateway: str, payload: bytes, now_ms: int) -> None:
+        """Keep what a gateway claims of itself; two instances in turn are two boxes with one id."""
+        try:
+            state = decode_state(payload)
+        except WireError:
+            self._refused[f"refused.{Refusal.GARBAGE.value}", ""] += 1
+            return
+        if state.gateway != gateway:
+            self._refused[f"refused.{Refusal.OTHER_GATEWAY.value}", ""] += 1
+            return
+        self._states[gateway] = state
+        self._states.move_to_end(gateway)
+        if len(self._states) > STATES:
+            self._states.popitem(last=False)
+        if not state.instance:
+            return
+        seen = self._instances.setdefault(gateway, [])
+        if state.instance in seen[:-1]:
+            self._alarms.add(
+                Code.TWO_GATEWAYS,
+                gateway,
+                f"two boxes are connected as {gateway} in turn: find the one that is not it",
+                now_ms,
+            )
+        if state.instance in seen:
+            seen.remove(state.instance)
+        seen.append(state.instance)
+        del seen[:-INSTANCES]
+        if len(self._instances) > STATES:
+            self._instances.pop(next(iter(self._instances)))
+
+    def _report(self, *, stopped: bool = False) -> None:
+        """Write the status file and, from time to time, a line of the log."""
+        now_s = time.monotonic()
+        if not stopped and now_s - self._status_s < STATUS_EVERY_S:
+            return
+        self._status_s = now_s
+        self.figures.refresh(self._links, len(self._inbox), now_s, running=not stopped)
+        write_status(self._status_path, self.figures)
+        if stopped or now_s - self._logged_s >= LOG_EVERY_S:
+            self._logged_s = now_s
+            log.info("%s", self.figures.line())
