@@ -43,7 +43,9 @@ class Clock:
 
     def now_ms(self) -> int:
         """Return wall time, UTC, ms since 1970; a step is told before this returns."""
-        wall, mono = time.time_ns() // 1_000_000, time.monotonic()
+        return self._looked(time.time_ns() // 1_000_000, time.monotonic())
+
+    def _looked(self, wall: int, mono: float) -> int:
         step = wall - self._wall_ms - round((mono - self._mono) * 1000)
         self._wall_ms, self._mono = wall, mono
         if abs(step) > STEP_MS:
