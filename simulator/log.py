@@ -16,8 +16,16 @@ from typing import Final, Self
 
 import msgspec
 
+from core.errors import PorticoError
+
 MOST_ENTRIES: Final = 10_000
 """Different requests counted within a second before they are written early."""
+MOST_BYTES: Final = 4 << 30
+"""Size of a log file at which it says `full` and takes no more requests and counts."""
+
+
+class PlantLogFailed(PorticoError):
+    """The plant's log cannot be written, so the plant must end: nothing it did could be proved."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,17 +42,22 @@ class Asked:
     points: int
     """Points of the device's type that lie wholly inside the request, of those polled by default."""
     outcome: str
-    """ok | silent | exception <code> | garbage | close."""
+    """ok | late | silent | exception <code> | garbage | close: see `simulator/README.md`."""
 
 
 class PlantLog:
     """Appends to the log of one plant, and knows what its earlier lives counted."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, most_bytes: int = MOST_BYTES) -> None:
+        """Open a log, or go on with that of an earlier life. OSError when that is not possible."""
         self.path: Final = path
         path.parent.mkdir(parents=True, exist_ok=True)
         self.last_counts: Final = last_counts(path)
         self._encode = msgspec.json.Encoder().encode
+        self._most_bytes = most_bytes
+        # Whoever died while writing left half a line, which an empty one ends.
+        self._torn = not ends_whole(path)
+        self._full = False
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
         self._waiting: dict[Asked, list[int]] = {}
         self.totals: Final[Counter[str]] = Counter()
@@ -56,16 +69,23 @@ class PlantLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.flush()
+        try:
+            self.flush()
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Close the file; what was counted since the last `flush` is not written."""
         os.close(self._file)
 
     def event(self, kind: str, now_ms: int, **fields: object) -> None:
-        """Write one line at once: start, fault, write, hold, stop."""
+        """Write one line at once: start, fault, write, stop."""
         self._append([{"kind": kind, "ms": now_ms, **fields}])
 
     def counted(self, device: str, point: str, count: int, now_ms: int) -> None:
         """Write the count that the next answer will carry."""
-        self._append([{"kind": "count", "ms": now_ms, "device": device, "point": point, "count": count}])
+        if not self._is_full(now_ms):
+            self._append([{"kind": "count", "ms": now_ms, "device": device, "point": point, "count": count}])
 
     def asked(self, asked: Asked, now_ms: int) -> None:
         """Count a request; `flush` writes the line."""
@@ -102,13 +122,28 @@ class PlantLog:
                     "n": times,
                 }
             )
+        now_ms = max(last_ms for _, last_ms, _ in self._waiting.values())
         self._waiting.clear()
-        self._append(lines)
+        if not self._is_full(now_ms):
+            self._append(lines)
+
+    def _is_full(self, now_ms: int) -> bool:
+        if not self._full and os.fstat(self._file).st_size >= self._most_bytes:
+            self._full = True
+            self.event("full", now_ms)
+        return self._full
 
     def _append(self, lines: list[dict[str, object]]) -> None:
-        body = memoryview(b"".join(self._encode(line) + b"\n" for line in lines))
-        while body:
-            body = body[os.write(self._file, body) :]
+        body = memoryview(b"\n" * self._torn + b"".join(self._encode(line) + b"\n" for line in lines))
+        try:
+            while body:
+                body = body[os.write(self._file, body) :]
+        except OSError as error:
+            self._torn = True
+            raise PlantLogFailed(
+                f"the plant's log {self.path} cannot be written: {error.strerror}."
+            ) from error
+        self._torn = False
 
 
 class _Count(msgspec.Struct):
@@ -125,9 +160,25 @@ def last_counts(path: Path) -> dict[tuple[str, str], int]:
     try:
         with path.open("rb") as lines:
             for line in lines:
-                if line.startswith(b'{"kind":"count"') and line.endswith(b"}\n"):
+                if not line.startswith(b'{"kind":"count"'):
+                    continue
+                try:
                     entry = decode(line)
-                    found[entry.device, entry.point] = entry.count
+                except msgspec.MsgspecError:  # half a line of a life that was killed: it was never answered
+                    continue
+                found[entry.device, entry.point] = entry.count
     except FileNotFoundError:
         return {}
     return found
+
+
+def ends_whole(path: Path) -> bool:
+    """Tell whether a log ends with a whole line, or is empty, or is not there."""
+    try:
+        with path.open("rb") as log:
+            if not log.seek(0, os.SEEK_END):
+                return True
+            log.seek(-1, os.SEEK_END)
+            return log.read(1) == b"\n"
+    except FileNotFoundError:
+        return True

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from typing import Final
 
 HZ_BOUND: Final = 0.2
-"""Largest distance from the nominal frequency, Hz: the standard range of continental Europe's grid
-(Commission Regulation (EU) 2017/1485, Annex III is +-50 mHz standard, +-200 mHz maximum steady-state)."""
+"""Largest distance from the nominal frequency, Hz. Ours: about what a large grid keeps to."""
 
 V_BOUND: Final = 0.06
-"""Largest distance from the nominal voltage before the house's own drop, as a part of it."""
+"""Largest distance from the nominal voltage before the house's own drop, as a part of it. Ours."""
 
 
 class Wander:

@@ -14,7 +14,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Final
 
-from core.errors import ConfigError
+from core.errors import ConfigError, PorticoError
 from drivers.types import DeviceType, load_type
 from simulator.device import describe_points
 from simulator.log import PlantLog
@@ -141,11 +141,7 @@ async def run(
             running = Running(plant, log, tuple(addresses))
             _write_start(running)
             with Script(scenario.fault, running):
-                async with asyncio.TaskGroup() as tasks:
-                    ticking = tasks.create_task(_tick(running, time.monotonic()), name="plant")
-                    ready(running)
-                    await stop.wait()
-                    ticking.cancel()
+                await _live(running, ready, stop)
         log.flush()
         log.event(
             "stop",
@@ -154,6 +150,19 @@ async def run(
             refused_connections=sum(port.refused_connections for port in ports),
         )
     return running
+
+
+async def _live(running: Running, ready: Callable[[Running], None], stop: asyncio.Event) -> None:
+    """Let time go on until `stop` is set, or until the log fails."""
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            ticking = tasks.create_task(_tick(running, time.monotonic()), name="plant")
+            ready(running)
+            await stop.wait()
+            ticking.cancel()
+    except* PorticoError as failed:
+        # One task, one failure: whoever started the plant wants to hear that one.
+        raise failed.exceptions[0] from None
 
 
 async def _tick(running: Running, started_s: float) -> None:

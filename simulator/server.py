@@ -169,11 +169,13 @@ class Connection(asyncio.Protocol):
             # The client has given up and gone: nothing is answered, so nothing is counted either.
             self._note(device, unit_id, request, "silent")
         else:
-            self._answer(device, transaction, unit_id, request)
+            self._answer(device, transaction, unit_id, request, "late")
 
-    def _answer(self, device: Device, transaction: int, unit_id: int, request: bytes) -> None:
+    def _answer(
+        self, device: Device, transaction: int, unit_id: int, request: bytes, outcome: str = "ok"
+    ) -> None:
         found = device.answer(request)
-        self._note(device, unit_id, request, "ok" if found[0] < 0x80 else f"exception {found[1]}")
+        self._note(device, unit_id, request, outcome if found[0] < 0x80 else f"exception {found[1]}")
         self._send(transaction, unit_id, found)
 
     def _note(self, device: Device | None, unit_id: int, request: bytes, outcome: str) -> None:
