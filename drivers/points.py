@@ -9,7 +9,7 @@ Deliberately not here: decoding (``drivers.modbus.values``), files (``drivers.ty
 """
 
 import re
-from decimal import Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from enum import Enum
 from functools import cached_property
 from typing import Annotated, Literal, NamedTuple
@@ -90,7 +90,7 @@ def _number(raw: object) -> object:
 
 
 _DECIMAL = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,2})?", re.ASCII)
-Number = Annotated[Decimal, BeforeValidator(_number), Field(max_digits=30)]
+Number = Annotated[Decimal, BeforeValidator(_number), Field(max_digits=24)]
 """An exact number: an integer, a TOML float (read as Decimal) or a decimal in quotes."""
 
 _DURATION = re.compile(r"(\d{1,9})(ms|s|min|h)", re.ASCII)
@@ -227,6 +227,15 @@ class PointType(Noun):
     def shift(self) -> int:
         """Power of ten from a float register to steps of its resolution (``round(raw * 10**shift)``)."""
         return last_digit(self.scale) - self.steps.exp
+
+    @cached_property
+    def step_bounds(self) -> tuple[int | None, int | None]:
+        """First and last step of the plausible range; None where there is no bound."""
+        low = None if self.low is None else self._step(self.low, ROUND_CEILING)
+        return low, None if self.high is None else self._step(self.high, ROUND_FLOOR)
+
+    def _step(self, bound: Decimal, rounding: str) -> int:
+        return int(bound.scaleb(-self.steps.exp).to_integral_value(rounding))
 
     @cached_property
     def markers(self) -> frozenset[int]:

@@ -10,7 +10,7 @@ Deliberately not here: what a point means (``drivers.points``), how points are r
 
 import difflib
 import tomllib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from decimal import Decimal
 from importlib import resources
@@ -192,17 +192,17 @@ def _device_type(document: dict[str, Any], stem: str, faults: list[str]) -> Devi
     tables = _tables(document, "point", faults)
     if not tables:
         faults.append("it has no [[point]]")
-    points: list[PointType] = []
+    points: dict[int, PointType] = {}
     for number, table in enumerate(tables):
         point = _point(table, defaults, f"point[{number}]", faults)
         if point is not None:
-            points.append(point)
+            points[number] = point
     whole = {
         **head,
         "source": document.get("source", {}),
         "limits": document.get("limits", {}),
         "blocks": tuple(_tables(document, "block", faults)),
-        "points": tuple(points),
+        "points": tuple(points.values()),
     }
     try:
         found = DeviceType.model_validate(whole)
@@ -215,7 +215,7 @@ def _device_type(document: dict[str, Any], stem: str, faults: list[str]) -> Devi
         return None
     if found.name != stem:
         faults.append(f"type.name: is {found.name!r}, the file is called {stem!r}")
-    faults += _type_faults(found)
+    faults += _type_faults(found, points)
     return found
 
 
@@ -288,17 +288,19 @@ def _sentence(detail: ErrorDetails) -> str:
             return "this key is not known"
         case "missing":
             return "is missing"
+        case "is_instance_of":
+            return f"is a number such as 230 or 0.1, not {detail['input']!r}"
     text = detail["msg"].removeprefix("Value error, ")
     return f"{text[:1].lower()}{text[1:]}, not {detail['input']!r}"
 
 
-def _type_faults(found: DeviceType) -> Iterator[str]:
-    """Yield what the parts of a type say against each other."""
+def _type_faults(found: DeviceType, points: Mapping[int, PointType]) -> Iterator[str]:
+    """Yield what the parts of a type say against each other; points by their number in the file."""
     fault = name_fault(found.name)
     if fault:
         yield f"type.name: {fault}"
     seen: dict[str, int] = {}
-    for number, point in enumerate(found.points):
+    for number, point in points.items():
         place = f"point[{number}] {point.name}"
         if point.name in seen:
             yield f"{place}: point[{seen[point.name]}] has this name"
@@ -308,7 +310,7 @@ def _type_faults(found: DeviceType) -> Iterator[str]:
         for bar in found.limits.forbidden:
             if _touch(bar, point.table, point.address, point.end):
                 yield f"{place}: it lies in the forbidden range {bar.first} to {bar.last}"
-    for number, point in enumerate(found.points):
+    for number, point in points.items():
         if point.write is not None and point.write.feedback and point.write.feedback not in seen:
             yield f"point[{number}] {point.name}: write.feedback: there is no point {point.write.feedback!r}"
     for number, bar in enumerate(found.limits.forbidden):

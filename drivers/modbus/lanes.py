@@ -19,7 +19,7 @@ from operator import itemgetter
 from typing import Protocol
 
 from core.manifest import Value, ValueKind
-from drivers.modbus.registers import EXACT, float_bounds, rounded, step_bounds
+from drivers.modbus.registers import EXACT, float_bounds, rounded
 from drivers.points import PointType, RegisterType
 
 CODES = {
@@ -258,7 +258,7 @@ def surely_good(point: PointType) -> tuple[int, int]:
     Markers cut the plausible range into runs; the one with 0 or 1 in it is taken, else the longest.
     An empty run (1, 0) leaves the point to the reference always.
     """
-    low, high = step_bounds(point)
+    low, high = point.step_bounds
     first = -EXACT if low is None else max(low, -EXACT)
     last = EXACT if high is None else min(high, EXACT)
     marks = sorted(mark for mark in _marker_steps(point) if first <= mark <= last)

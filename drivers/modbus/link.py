@@ -260,14 +260,14 @@ class ModbusTcpLink:
         """Send one request and return its answer; close the connection unless that answers it."""
         if self._busy:
             raise RuntimeError("a link is owned by one task: a second request began before the first ended")
-        client = self._client
-        if client is None or not client.connected:
-            raise LinkDown(f"{self.url} is not connected")
         loop = asyncio.get_running_loop()
         self._busy = True
         try:
             if pause_s or self._pause_s:
                 await self._silence(loop, max(pause_s, self._pause_s))
+            client = self._client
+            if client is None or not client.connected:
+                raise LinkDown(f"{self.url} is not connected")
             self._size = size
             deadline = loop.call_later(timeout_s, self._expire, client, pdu.dev_id, timeout_s)
             try:
@@ -328,7 +328,8 @@ class ModbusTcpLink:
     def _drop(self) -> None:
         client, self._client = self._client, None
         if client is not None:
-            _end(client, LinkDown(f"the connection to {self.url} was closed on our side"))
+            if self._exchange is not None:
+                _end(client, LinkDown(f"the connection to {self.url} was closed on our side"))
             client.close()
 
 
@@ -371,9 +372,7 @@ def _why(error: OSError) -> str:
 
 def _no_delay(transport: asyncio.BaseTransport) -> None:
     """Send small frames at once (Nagle's algorithm waits for more)."""
-    tcp = transport.get_extra_info("socket")
-    if tcp is not None and hasattr(tcp, "setsockopt"):  # uvloop's stand-in has none: it sets it itself
-        tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def _quieten_pymodbus() -> None:

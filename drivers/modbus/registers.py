@@ -10,10 +10,10 @@ Pure.  Deliberately not here: which registers to read, and limits of a control p
 
 import struct
 from collections.abc import Sequence
-from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal
+from decimal import ROUND_HALF_EVEN, Context, Decimal
 
 from core.manifest import Value, ValueKind
-from drivers.points import PointType, RegisterType
+from drivers.points import PointType, RegisterType, last_digit
 
 EXACT = 2**53
 """Largest magnitude that stays a JSON number; beyond it an integer is written as text."""
@@ -94,7 +94,7 @@ def _float(point: PointType, chunk: bytes) -> Decoded:
 def _stepped(point: PointType, steps: int) -> Decoded:
     if len(str(steps)) > DIGITS:
         return None, UNDECODABLE
-    low, high = step_bounds(point)
+    low, high = point.step_bounds
     bad = (low is not None and steps < low) or (high is not None and steps > high)
     return (steps if -EXACT <= steps <= EXACT else str(steps)), OUT_OF_RANGE if bad else None
 
@@ -103,18 +103,6 @@ def rounded(number: float, shift: int) -> int:
     """Return a finite float times ``10**shift`` as the nearest integer, half to even, rounded once."""
     exact = _WIDE.scaleb(Decimal(number), shift)
     return int(exact.to_integral_value(ROUND_HALF_EVEN, _WIDE))
-
-
-def step_bounds(point: PointType) -> tuple[int | None, int | None]:
-    """Return the first and last step of the plausible range; None where there is no bound."""
-    exp = point.steps.exp
-    low = None if point.low is None else _whole(point.low, exp, ROUND_CEILING)
-    high = None if point.high is None else _whole(point.high, exp, ROUND_FLOOR)
-    return low, high
-
-
-def _whole(bound: Decimal, exp: int, rounding: str) -> int:
-    return int(_WIDE.scaleb(bound, -exp).to_integral_value(rounding, _WIDE))
 
 
 def float_bounds(point: PointType) -> tuple[float, float]:
@@ -172,7 +160,7 @@ def encode(point: PointType, value: Decimal | int | bool) -> list[int]:
     number = Decimal(value)
     if not number.is_finite() or not write.min <= number <= write.max:
         raise ValueError(f"{value} is outside {write.min} to {write.max} {point.unit}".rstrip())
-    if (number - write.min) % write.step:
+    if _WIDE.remainder(_WIDE.subtract(number, write.min), write.step):
         raise ValueError(f"{value} is not on a step of {write.step} from {write.min}")
     if point.type is RegisterType.BOOL:
         return [int(number)]
@@ -203,7 +191,7 @@ def _integer_bytes(point: PointType, number: Decimal) -> bytes:
 
 
 def _float_bytes(point: PointType, number: Decimal) -> bytes:
-    scaled = float(number / point.scale)
+    scaled = float(_WIDE.scaleb(number, -last_digit(point.scale)))  # a float's scale is a power of ten
     try:
         return struct.pack(">f" if point.type is RegisterType.FLOAT32 else ">d", scaled)
     except OverflowError as error:
