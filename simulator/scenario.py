@@ -11,8 +11,9 @@ import re
 import tomllib
 from collections.abc import Iterator
 from datetime import datetime
+from itertools import count
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Final, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -22,6 +23,7 @@ from simulator.faults import Fault, FaultKind
 
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|min|h)")
 _SECONDS: Final = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}
+Part = TypeVar("Part")
 SCENARIOS: Final = Path(__file__).parent / "scenarios"
 
 
@@ -44,6 +46,12 @@ def _zoned(moment: datetime) -> datetime:
     if moment.tzinfo is None:
         raise ValueError("needs an offset such as +01:00, which is also the local time of the day's habits")
     return moment
+
+
+def _some(parts: tuple[Part, ...]) -> tuple[Part, ...]:
+    if not parts:
+        raise ValueError("needs at least one")
+    return parts
 
 
 Name = Annotated[str, AfterValidator(_named)]
@@ -95,7 +103,7 @@ class PremisesPart(_Part):
     water_heater_w: Annotated[float, Field(ge=0, le=20_000)] = 2_000.0
     solar_peak_w: Annotated[float, Field(ge=0, le=100_000)] = 0.0
     line: tuple[LinePart, ...] = ()
-    device: Annotated[tuple[DevicePart, ...], Field(min_length=1)]
+    device: Annotated[tuple[DevicePart, ...], AfterValidator(_some)]
 
 
 class FaultPart(_Part):
@@ -124,7 +132,7 @@ class Scenario(_Part):
     start: Annotated[datetime | None, AfterValidator(lambda at: at and _zoned(at))] = None
     """Simulated time when the plant starts; without it the wall clock's."""
     mains: MainsPart = MainsPart()
-    premises: Annotated[tuple[PremisesPart, ...], Field(min_length=1)]
+    premises: Annotated[tuple[PremisesPart, ...], AfterValidator(_some)]
     fault: tuple[FaultPart, ...] = ()
 
     def spread(self) -> Self:
@@ -135,22 +143,22 @@ class Scenario(_Part):
 
     def with_port_base(self, base: int) -> Self:
         """Return the scenario with every port numbered upwards from `base`, in the order of the file."""
-        numbers = iter(range(base, 65536))
+        numbers = count(base)
+
+        def number() -> int:
+            if (found := next(numbers)) > 65535:
+                raise ConfigError(f"from port {base} on there are too few: choose a lower --port-base.")
+            return found
 
         def premises(part: PremisesPart) -> PremisesPart:
-            lines = tuple(line.model_copy(update={"port": next(numbers)}) for line in part.line)
+            lines = tuple(line.model_copy(update={"port": number()}) for line in part.line)
             devices = tuple(
-                device if device.line is not None else device.model_copy(update={"port": next(numbers)})
+                device if device.line is not None else device.model_copy(update={"port": number()})
                 for device in part.device
             )
             return part.model_copy(update={"line": lines, "device": devices})
 
-        try:
-            return self.model_copy(update={"premises": tuple(premises(part) for part in self.premises)})
-        except StopIteration as error:
-            raise ConfigError(
-                f"from port {base} on there are too few: choose a lower --port-base."
-            ) from error
+        return self.model_copy(update={"premises": tuple(premises(part) for part in self.premises)})
 
 
 def load_scenario(path: Path) -> Scenario:

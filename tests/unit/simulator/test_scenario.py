@@ -1,0 +1,177 @@
+"""Scenario files: every fault at once with its place, copies, ports, and the shipped ones."""
+
+from pathlib import Path
+
+import pytest
+
+from core.errors import ConfigError
+from simulator.faults import Fault, FaultKind
+from simulator.run import load_types
+from simulator.scenario import SCENARIOS, Scenario, load_scenario, seconds
+
+SHIPPED = sorted(path.stem for path in SCENARIOS.glob("*.toml"))
+
+GOOD = """
+name = "good"
+seed = 3
+speed = 60
+start = 2026-11-22T18:00:00+01:00
+[mains]
+hz = 60
+v = 120
+[[premises]]
+name = "home"
+copies = 3
+[[premises.line]]
+name = "lan"
+port = 6000
+[[premises.device]]
+name = "meter"
+type = "eastron-sdm630"
+line = "lan"
+[[premises.device]]
+name = "relay"
+type = "generic-load-relay"
+port = 6001
+[[fault]]
+device = "meter-02"
+kind = "slow"
+at = "1.5min"
+for = "500ms"
+ms = 250
+"""
+
+
+def loaded(directory: Path, text: str) -> Scenario:
+    path = directory / "scenario.toml"
+    path.write_text(text)
+    return load_scenario(path)
+
+
+def faults(directory: Path, text: str) -> tuple[str, ...]:
+    with pytest.raises(ConfigError, match="correct what is listed") as raised:
+        loaded(directory, text)
+    return raised.value.faults
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_scenario_loads_with_all_its_types(name: str) -> None:
+    scenario = load_scenario(SCENARIOS / f"{name}.toml")
+    assert scenario.name == name
+    types = load_types(scenario)
+    assert {device.type for part in scenario.premises for device in part.device} == set(types)
+
+
+def test_what_is_shipped_is_what_the_documents_promise() -> None:
+    assert SHIPPED == ["household", "street"]
+    household = load_scenario(SCENARIOS / "household.toml")
+    assert [device.type for device in household.premises[0].device] == [
+        "eastron-sdm630",
+        "schneider-iem3155",
+        "generic-load-relay",
+        "simulator-counter",
+    ]
+    street = load_scenario(SCENARIOS / "street.toml")
+    assert [part.line[0].port for part in street.premises] == list(range(5101, 5111))
+
+
+def test_copies_have_numbered_names_and_ports_one_block_after_another(tmp_path: Path) -> None:
+    scenario = loaded(tmp_path, GOOD)
+    assert [part.name for part in scenario.premises] == ["home-01", "home-02", "home-03"]
+    second = scenario.premises[1]
+    assert [(line.name, line.port) for line in second.line] == [("lan-02", 6002)]
+    assert [(one.name, one.line, one.port) for one in second.device] == [
+        ("meter-02", "lan-02", 0),
+        ("relay-02", None, 6003),
+    ]
+
+
+def test_a_port_base_numbers_lines_and_lone_devices_in_the_order_of_the_file(tmp_path: Path) -> None:
+    scenario = loaded(tmp_path, GOOD).with_port_base(7000)
+    ports = [
+        port
+        for part in scenario.premises
+        for port in (
+            *(line.port for line in part.line),
+            *(one.port for one in part.device if one.line is None),
+        )
+    ]
+    assert ports == [7000, 7001, 7002, 7003, 7004, 7005]
+
+
+def test_a_port_base_without_room_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="choose a lower --port-base"):
+        loaded(tmp_path, GOOD).with_port_base(65_533)
+
+
+def test_a_fault_has_its_times_in_seconds(tmp_path: Path) -> None:
+    (fault,) = loaded(tmp_path, GOOD).fault
+    assert (fault.at, fault.lasts) == (90.0, 0.5)
+    assert fault.fault() == Fault(FaultKind.SLOW, ms=250)
+
+
+@pytest.mark.parametrize(("text", "found"), [("10s", 10), ("500ms", 0.5), ("2h", 7200), ("1.5min", 90)])
+def test_a_duration_is_a_number_and_a_unit(text: str, found: float) -> None:
+    assert seconds(text) == found
+
+
+@pytest.mark.parametrize("text", ["10", "s", "-1s", "1 s", "1d", 10, None, ""], ids=str)
+def test_anything_else_is_no_duration(text: object) -> None:
+    with pytest.raises(ValueError, match="is no duration"):
+        seconds(text)
+
+
+def test_every_fault_of_form_is_told_with_its_place(tmp_path: Path) -> None:
+    text = GOOD.replace("seed = 3", 'seed = "3"').replace("hz = 60", "hz = 16.7")
+    text = text.replace('name = "relay"', 'name = "the relay"').replace('at = "1.5min"', 'at = "soon"')
+    text = text.replace("+01:00", "").replace("ms = 250", "ms = 250\nhow = 1")
+    found = faults(tmp_path, text)
+    places = [fault.partition(":")[0] for fault in found]
+    assert places == ["seed", "start", "mains.hz", "premises.0.device.1.name", "fault.0.at", "fault.0.how"]
+    assert "'soon' is no duration" in found[4]
+
+
+def test_a_scenario_needs_premises_and_premises_a_device(tmp_path: Path) -> None:
+    assert faults(tmp_path, 'name = "bad"\npremises = []') == ("premises: needs at least one",)
+    without = 'name = "bad"\n[[premises]]\nname = "home"\ndevice = []'
+    assert faults(tmp_path, without) == ("premises.0.device: needs at least one",)
+
+
+def test_every_contradiction_is_told_with_its_place(tmp_path: Path) -> None:
+    text = """
+name = "bad"
+[[premises]]
+name = "home"
+line = [{ name = "lan", port = 6000 }, { name = "lan", port = 6000 }]
+device = [
+    { name = "a", type = "t", line = "lan" },
+    { name = "a", type = "t", line = "lan" },
+    { name = "b", type = "t", line = "wan", port = 3 },
+]
+[[fault]]
+device = "c"
+kind = "silent"
+"""
+    assert faults(tmp_path, text) == (
+        "premises home: two lines have the same name",
+        "premises home, device a: the name is taken by another device",
+        "premises home, device a: unit id 1 is taken on line lan",
+        "premises home, device b: has a line and a port; the line's port is meant, so leave the other out",
+        "premises home, device b: line wan is not among the premises' lines",
+        "premises home, line lan: port 6000 is that of premises home, line lan",
+        "fault.0.device: no device is called c",
+    )
+
+
+def test_unknown_types_are_told_all_at_once(tmp_path: Path) -> None:
+    text = GOOD.replace("eastron-sdm630", "eastron-sdm631").replace("generic-load-relay", "relay")
+    with pytest.raises(ConfigError, match="needs device types that cannot be used") as raised:
+        load_types(loaded(tmp_path, text))
+    assert [fault.split("'")[1] for fault in raised.value.faults] == ["eastron-sdm631", "relay"]
+
+
+def test_what_is_not_toml_or_not_there_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="is not TOML"):
+        loaded(tmp_path, "name =")
+    with pytest.raises(ConfigError, match="cannot be read: No such file or directory"):
+        load_scenario(tmp_path / "none.toml")
