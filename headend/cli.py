@@ -10,14 +10,14 @@ import logging
 import signal
 import sys
 import threading
-import time
-from pathlib import Path
 from types import FrameType
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from headend import cli_enter, cli_judge
+from headend.cli_options import DEFAULT_CONFIG, BooksFile, Config, Json, books_path, now_ms
 from headend.collector import Collector
 from headend.config import HeadendConfig, load
 from headend.instants import parse_instant
@@ -27,24 +27,8 @@ from headend.shown import write_csv, write_json, write_table
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
 
-Config = Annotated[
-    Path, typer.Option("--config", "-c", help="Configuration of the head-end.", envvar="PORTICO_HEADEND")
-]
-BooksFile = Annotated[
-    Path | None, typer.Option("--books", help="The books themselves, in place of a configuration.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Write JSON for programs.")]
-DEFAULT_CONFIG = Path("headend.toml")
-
-
-def now_ms() -> int:
-    """The wall clock: UTC, ms since 1970."""
-    return time.time_ns() // 1_000_000
-
-
-def books_path(config: Path, books: Path | None) -> Path:
-    """Return where the books lie, by option or configuration."""
-    return books if books is not None else load(config).headend.books
+for _part in (cli_judge.app, cli_enter.app):
+    app.add_typer(_part)
 
 
 @app.command(epilog="Example: portico headend run -c headend.toml --name a")

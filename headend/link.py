@@ -57,6 +57,8 @@ class Link:
     ) -> None:
         self.number: Final = number
         self.url: Final = broker.url
+        self.delivered = 0
+        """Publications that the broker took."""
         self.rejected = 0
         """Publications that the broker refused."""
         self.overflowed = 0
@@ -196,7 +198,8 @@ class Link:
         self._generation += 1
         self.connects += 1
         options = SubscribeOptions(qos=1, retainAsPublished=True)
-        client.subscribe([(one, options) for one in self._filters])
+        if self._filters:
+            client.subscribe([(one, options) for one in self._filters])
         if self.failure:
             log.warning("broker %s is back after %.1f s", self.url, time.monotonic() - self._lost_s)
         else:
@@ -257,6 +260,8 @@ class Link:
             if not self.rejected:
                 log.error("broker %s refuses a confirmation: %s; check its rules", self.url, reason)
             self.rejected += 1
+        else:
+            self.delivered += 1
 
 
 def _sentence(url: str, error: Exception) -> str:

@@ -1,0 +1,211 @@
+"""`portico headend completeness`, `verify`, `gateways`, `alarms`: what the books say of themselves."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from headend.cli_options import DEFAULT_CONFIG, BooksFile, Config, Json, books_path
+from headend.completeness import Completeness, completeness
+from headend.instants import instant
+from headend.schema import open_reader, translated
+from headend.verify import verify
+
+app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+@app.command("completeness", epilog="Example: portico headend completeness --gateway gw-0001 --json")
+def judge_completeness(
+    config: Config = DEFAULT_CONFIG,
+    books: BooksFile = None,
+    gateway: Annotated[str, typer.Option(help="Of this gateway.")] = "",
+    device: Annotated[str, typer.Option(help="Ticks of this device.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Compare ticks due with rows and gaps, and coverage with what the gateways had.
+
+    Exit code 1 when a tick is neither a row nor in a gap, or coverage is missing.
+    """
+    path = books_path(config, books)
+    connection = open_reader(path)
+    with translated(path):
+        found = completeness(connection, gateway, device)
+    connection.close()
+    if as_json:
+        groups = [{**dataclasses.asdict(one), "percent": round(one.percent, 3)} for one in found.groups]
+        epochs = [
+            {**dataclasses.asdict(one), "space": one.space.value, "whole": one.whole} for one in found.epochs
+        ]
+        typer.echo(
+            json.dumps(
+                {
+                    "holds": found.holds,
+                    "groups": groups,
+                    "epochs": epochs,
+                    "unresolved_gaps": found.unresolved_gaps,
+                    "conflicts": found.conflicts,
+                }
+            )
+        )
+    else:
+        _show(found, Console())
+    if not found.holds:
+        raise typer.Exit(1)
+
+
+def _show(found: Completeness, console: Console) -> None:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("gateway", "group"):
+        table.add_column(name)
+    for name in ("due", "rows", "in gaps", "unreported", "%"):
+        table.add_column(name, justify="right")
+    table.add_column("from")
+    table.add_column("to")
+    table.add_column("gaps")
+    for one in found.groups:
+        reasons = " ".join(f"{reason} {ticks}" for reason, ticks in sorted(one.reasons.items()))
+        table.add_row(
+            one.gateway,
+            one.key,
+            str(one.due),
+            str(one.with_row),
+            str(one.in_gaps),
+            str(one.unreported),
+            f"{one.percent:.2f}",
+            instant(one.first_tick),
+            instant(one.last_tick),
+            reasons,
+        )
+    console.print(table)
+    for group in found.groups:
+        for first, last in group.unreported_ticks[:5]:
+            console.print(f"unreported: {group.gateway} {group.key} {instant(first)} to {instant(last)}")
+    for epoch in found.epochs:
+        if epoch.missing:
+            ranges = ", ".join(f"{first}..{last}" for first, last in epoch.holes[:5])
+            console.print(
+                f"not arrived: {epoch.missing} of {epoch.last} {epoch.space.value} sequences of "
+                f"{epoch.gateway} {epoch.epoch} ({ranges})"
+            )
+    lost = sum(epoch.lost for epoch in found.epochs)
+    if lost:
+        console.print(f"lost by the gateways themselves, with a gap: {lost} sequences")
+    if found.unresolved_gaps:
+        console.print(f"{found.unresolved_gaps} gaps wait for the manifest that names their group")
+    if found.conflicts:
+        console.print(f"{found.conflicts} sequences came with two contents: see the table conflict")
+    console.print("complete" if found.holds else "not complete", style="bold")
+
+
+@app.command("verify", epilog="Example: portico headend verify --books var/books.db")
+def verify_books(config: Config = DEFAULT_CONFIG, books: BooksFile = None, as_json: Json = False) -> None:
+    """Check the file, and that ledger and rows agree. Exit code 1 when they do not."""
+    path = books_path(config, books)
+    connection = open_reader(path)
+    with translated(path):
+        faults = list(verify(connection))
+    connection.close()
+    if as_json:
+        typer.echo(json.dumps({"ok": not faults, "faults": faults}))
+    else:
+        for fault in faults:
+            typer.echo(fault)
+        typer.echo(f"{path}: {'the books are sound' if not faults else 'the books are damaged'}")
+    if faults:
+        raise typer.Exit(1)
+
+
+@app.command("gateways", epilog="Example: portico headend gateways --json")
+def list_gateways(config: Config = DEFAULT_CONFIG, books: BooksFile = None, as_json: Json = False) -> None:
+    """List the gateways that were heard of: when, how many readings, what they claim to be."""
+    path = books_path(config, books)
+    connection = open_reader(path)
+    with translated(path):
+        found = connection.execute(
+            "SELECT gateway, first_seen_ms, last_seen_ms, state, "
+            "(SELECT coalesce(sum(n), 0) FROM counter c WHERE c.gateway = g.gateway "
+            "AND name = 'readings.stored'), (SELECT count(*) FROM epoch e WHERE e.gateway = g.gateway) "
+            "FROM gateway g ORDER BY gateway"
+        ).fetchall()
+    connection.close()
+    every = [
+        {
+            "gateway": name,
+            "first_seen": instant(first),
+            "last_seen": instant(last),
+            "readings": readings,
+            "epochs": epochs,
+            "claims": json.loads(state) if state else None,
+        }
+        for name, first, last, state, readings, epochs in found
+    ]
+    if as_json:
+        for one in every:
+            typer.echo(json.dumps(one))
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for title in ("gateway", "last heard of", "first", "readings", "starts", "claims to be", "software"):
+        table.add_column(title)
+    for one in every:
+        claims = one["claims"] or {}
+        online = ("on line" if claims["online"] else "off line") if claims else "-"
+        table.add_row(
+            one["gateway"],
+            one["last_seen"],
+            one["first_seen"],
+            str(one["readings"]),
+            str(one["epochs"]),
+            online,
+            claims.get("software", ""),
+        )
+    Console().print(table)
+
+
+@app.command("alarms", epilog="Example: portico headend alarms --gateway gw-0001")
+def list_alarms(
+    config: Config = DEFAULT_CONFIG,
+    books: BooksFile = None,
+    gateway: Annotated[str, typer.Option(help="Of this gateway.")] = "",
+    as_json: Json = False,
+) -> None:
+    """List what the head-end found, and what gateways raised and did not clear."""
+    path = books_path(config, books)
+    connection = open_reader(path)
+    with translated(path):
+        own = connection.execute(
+            "SELECT 'head-end', code, gateway, text, first_ms, last_ms, count FROM alarm "
+            "WHERE ?1 = '' OR gateway = ?1 ORDER BY last_ms DESC",
+            (gateway,),
+        ).fetchall()
+        theirs = connection.execute(
+            "SELECT 'gateway', code, gateway, text, at_ms, at_ms, 1 FROM (SELECT *, row_number() OVER "
+            "(PARTITION BY gateway, code, device ORDER BY at_ms DESC, seq DESC) AS place FROM gateway_alarm "
+            "WHERE ?1 = '' OR gateway = ?1) WHERE place = 1 AND raised ORDER BY at_ms DESC",
+            (gateway,),
+        ).fetchall()
+    connection.close()
+    names = ("raised_by", "code", "gateway", "text", "first", "last", "count")
+    every = [
+        dict(zip(names, (by, code, of, text, instant(first), instant(last), count), strict=True))
+        for by, code, of, text, first, last, count in own + theirs
+    ]
+    if as_json:
+        for one in every:
+            typer.echo(json.dumps(one))
+        return
+    if not every:
+        typer.echo("no alarms")
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for title in ("last", "times", "raised by", "gateway", "code", "what"):
+        table.add_column(title)
+    for one in every:
+        table.add_row(
+            one["last"], str(one["count"]), one["raised_by"], one["gateway"] or "-", one["code"], one["text"]
+        )
+    Console().print(table)

@@ -1,0 +1,222 @@
+"""Is everything there? Ticks due against rows and gaps, and coverage against what the gateways had.
+
+For each group of points, by its key (device, interval, first point), over all manifests: every instant
+of its grid from the first to the last that is known must have a row, or lie in a gap that says why not.
+What is neither is *unreported*, and there must be none. For each epoch, every sequence up to its end
+(by a later start record) or up to the highest that came must be covered; what is not is a *hole*: lost,
+or still on its way.
+
+Not here: whether a value is any good (its quality says that).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass, field
+
+from core.ranges import Range, RangeSet
+from headend.ledger import Space, decode_ranges
+
+SHOWN_RANGES = 100
+
+
+@dataclass(slots=True)
+class GroupTally:
+    """The ticks of one group."""
+
+    gateway: str
+    device: str
+    key: str
+    every_ms: int
+    first_tick: int
+    last_tick: int
+    due: int
+    with_row: int
+    in_gaps: int
+    """Ticks without a row that lie in a gap."""
+    unreported: int
+    reasons: dict[str, int] = field(default_factory=dict)
+    """Ticks by the reason of their gap, as the gateway counted them."""
+    unknown_extent: int = 0
+    """Gaps whose extent the gateway's clock could not tell."""
+    unreported_ticks: list[Range] = field(default_factory=list)
+    """The first of them: ticks, both included."""
+
+    @property
+    def percent(self) -> float:
+        """Ticks with a row, of a hundred due."""
+        return 100.0 * self.with_row / self.due if self.due else 100.0
+
+
+@dataclass(slots=True)
+class EpochTally:
+    """The coverage of one sequence of one epoch for one entity."""
+
+    gateway: str
+    epoch: str
+    entity: str
+    space: Space
+    last: int
+    """Its end if it was closed, else the highest sequence that came."""
+    closed: bool
+    covered: int
+    lost: int
+    """Sequences that the gateway says it lost itself."""
+    missing: int
+    holes: list[Range] = field(default_factory=list)
+
+    @property
+    def whole(self) -> bool:
+        """Closed, and everything is there or known to be lost."""
+        return self.closed and not self.missing
+
+
+@dataclass(frozen=True, slots=True)
+class Completeness:
+    """The result: groups, epochs, and gaps that belong to no known group."""
+
+    groups: list[GroupTally]
+    epochs: list[EpochTally]
+    unresolved_gaps: int
+    conflicts: int
+
+    @property
+    def holds(self) -> bool:
+        """Whether nothing is missing without a reason."""
+        return (
+            not any(group.unreported for group in self.groups)
+            and not any(epoch.missing for epoch in self.epochs)
+            and not self.unresolved_gaps
+        )
+
+
+def completeness(connection: sqlite3.Connection, gateway: str = "", device: str = "") -> Completeness:
+    """Judge what the books hold; of one gateway, of one device, or all."""
+    keys: dict[tuple[str, str], list[tuple[int, str, int, int]]] = {}
+    for no, owner, key, name, every_ms, phase_ms in connection.execute(
+        "SELECT no, gateway, key, device, every_ms, phase_ms FROM grp "
+        "WHERE (?1 = '' OR gateway = ?1) AND (?2 = '' OR device = ?2) ORDER BY gateway, device, key, no",
+        (gateway, device),
+    ):
+        keys.setdefault((owner, key), []).append((no, name, every_ms, phase_ms))
+    groups = [
+        tally
+        for (owner, key), numbers in keys.items()
+        if (tally := _group(connection, owner, key, numbers)) is not None
+    ]
+    unresolved = connection.execute(
+        "SELECT count(*) FROM gap JOIN epoch ON epoch.no = gap.epoch_no "
+        "WHERE grp_no IS NULL AND (?1 = '' OR gateway = ?1)",
+        (gateway,),
+    ).fetchone()[0]
+    conflicts = connection.execute(
+        "SELECT count(*) FROM conflict JOIN epoch ON epoch.no = conflict.epoch_no "
+        "WHERE (?1 = '' OR gateway = ?1)",
+        (gateway,),
+    ).fetchone()[0]
+    return Completeness(groups, _epochs(connection, gateway), unresolved, conflicts)
+
+
+def _group(
+    connection: sqlite3.Connection, gateway: str, key: str, numbers: list[tuple[int, str, int, int]]
+) -> GroupTally | None:
+    """Tally one group: its ticks as numbers on its grid."""
+    _, device, every_ms, phase_ms = numbers[0]
+    rows, gaps = RangeSet(), RangeSet()
+    reasons: dict[str, int] = {}
+    unknown_extent = 0
+    connection.execute("BEGIN")  # rows and gaps of one instant; short, so that the WAL can be written back
+    try:
+        for no, _, every, phase in numbers:
+            for first, last in _islands(connection, no, every):
+                rows.add((first - phase) // every, (last - phase) // every)
+            for first, last, ticks, reason, unknown in connection.execute(
+                "SELECT first_tick, last_tick, ticks, reason, unknown_extent FROM gap WHERE grp_no=?", (no,)
+            ):
+                # Both ends are included, and are rounded inwards to the grid.
+                begin, end = -((phase - first) // every), (last - phase) // every
+                if begin <= end:
+                    gaps.add(begin, end)
+                reasons[reason] = reasons.get(reason, 0) + ticks
+                unknown_extent += unknown
+    finally:
+        connection.execute("COMMIT")
+    known = rows.copy()
+    known.update(gaps)
+    if not known:
+        return None
+    every_tick = list(known)
+    first, last = every_tick[0][0], every_tick[-1][1]
+    due = last - first + 1
+    missing = known.missing(first, last)
+    return GroupTally(
+        gateway=gateway,
+        device=device,
+        key=key,
+        every_ms=every_ms,
+        first_tick=first * every_ms + phase_ms,
+        last_tick=last * every_ms + phase_ms,
+        due=due,
+        with_row=rows.count(),
+        in_gaps=known.count() - rows.count(),
+        unreported=due - known.count(),
+        reasons=reasons,
+        unknown_extent=unknown_extent,
+        unreported_ticks=[
+            (begin * every_ms + phase_ms, end * every_ms + phase_ms) for begin, end in missing[:SHOWN_RANGES]
+        ],
+    )
+
+
+def _islands(connection: sqlite3.Connection, grp_no: int, every_ms: int) -> list[Range]:
+    """Return the runs of ticks without a step of more than one interval; SQLite walks the index."""
+    found = connection.execute(
+        "SELECT tick, before FROM (SELECT tick, lag(tick) OVER (ORDER BY tick) AS before "
+        "FROM row WHERE grp_no = ?1) WHERE before IS NULL OR tick - before > ?2",
+        (grp_no, every_ms),
+    ).fetchall()
+    if not found:
+        return []
+    end = connection.execute("SELECT max(tick) FROM row WHERE grp_no=?", (grp_no,)).fetchone()[0]
+    begins = [tick for tick, _ in found]
+    ends = [before for _, before in found[1:]] + [end]
+    return list(zip(begins, ends, strict=True))
+
+
+def _epochs(connection: sqlite3.Connection, gateway: str) -> list[EpochTally]:
+    tallies: list[EpochTally] = []
+    entities = [name for (name,) in connection.execute("SELECT DISTINCT entity FROM coverage")]
+    for no, owner, epoch, closed_last, control_last, lost_text in connection.execute(
+        "SELECT no, gateway, epoch, closed_last, control_last, lost FROM epoch "
+        "WHERE (?1 = '' OR gateway = ?1) ORDER BY gateway, no",
+        (gateway,),
+    ).fetchall():
+        for entity in entities:
+            for space, closed in ((Space.DATA, closed_last), (Space.CONTROL, control_last)):
+                found = connection.execute(
+                    "SELECT ranges FROM coverage WHERE epoch_no=? AND entity=? AND space=?",
+                    (no, entity, space.value),
+                ).fetchone()
+                held = RangeSet() if found is None else decode_ranges(found[0])
+                lost = decode_ranges(lost_text) if space is Space.DATA else RangeSet()
+                last = max([end for _, end in held], default=0) if closed is None else closed
+                if not last:
+                    continue
+                known = held.copy()
+                known.update(lost)
+                holes = known.missing(1, last)
+                tallies.append(
+                    EpochTally(
+                        gateway=owner,
+                        epoch=epoch,
+                        entity=entity,
+                        space=space,
+                        last=last,
+                        closed=closed is not None,
+                        covered=sum(b - a + 1 for a, b in held.overlap(1, last)),
+                        lost=sum(b - a + 1 for a, b in lost.overlap(1, last)),
+                        missing=sum(b - a + 1 for a, b in holes),
+                        holes=holes[:SHOWN_RANGES],
+                    )
+                )
+    return tallies
