@@ -12,14 +12,12 @@ SLOW = Fault(FaultKind.SLOW, ms=20)
 
 def test_of_several_faults_the_one_that_began_last_shows() -> None:
     condition = Condition()
-    assert condition.now is None
-    condition.begin(SILENT)
-    condition.begin(SLOW)
-    assert condition.now == SLOW
-    condition.end(SLOW)
-    assert condition.now == SILENT
-    condition.end(SILENT)
-    assert condition.now is None
+    shown = [condition.now]
+    for act in (condition.begin, condition.end):
+        for fault in (SILENT, SLOW) if act == condition.begin else (SLOW, SILENT):
+            act(fault)
+            shown.append(condition.now)
+    assert shown == [None, SILENT, SLOW, SILENT, None]
 
 
 def test_the_end_of_a_fault_that_never_began_changes_nothing() -> None:
