@@ -22,8 +22,8 @@ from simulator.meter import Metering
 from simulator.scenario import DevicePart, PremisesPart, Scenario
 
 STEP_MS: Final = 1000
-MOST_STEPS: Final = 2000
-"""Steps taken in one call of `advance`; a plant that was stopped catches up over several."""
+MOST_HOUSE_STEPS: Final = 500
+"""Steps of houses taken in one call of `advance`, some ten milliseconds; more needs several calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,8 @@ class Plant:
     def advance(self, to_s: float) -> int:
         """Live until so many seconds of real time after the start; return how many steps are still owed."""
         wanted = 1 + int(to_s * self.scenario.speed * 1000 / STEP_MS)
-        for _ in range(min(wanted - self.steps, MOST_STEPS)):
+        most = max(1, MOST_HOUSE_STEPS // len(self._households))
+        for _ in range(min(wanted - self.steps, most)):
             self._step()
         return max(0, wanted - self.steps)
 
