@@ -30,6 +30,7 @@ from agent.store.store import Birth, Store, StoreOptions
 from agent.uplink.broker import Broker, BrokerOptions
 from agent.uplink.route import Route
 from agent.uplink.sender import RouteOptions
+from agent.uplink.twin import TwinWatch
 from certs.contexts import client_context, refuse_development_authority
 from certs.signing import SigningKey, TrustedSigners
 from core.codec import encode_plain
@@ -96,16 +97,13 @@ class Agent:
                 context=_context_maker(self.config, connection),
                 keepalive_s=max(5, round(connection.keepalive.s)),
                 window=max(route.window for route in connection.routes),
-                subscriptions=tuple(
-                    of(gateway, route.entity)
-                    for route in connection.routes
-                    for of in (confirm_topic, ask_topic)
-                ),
+                subscriptions=(topic, *_subscriptions(gateway, connection)),
                 will=(topic, self.state(online=False)),
                 greeting=lambda: (topic, self.state(online=True)),
             ),
             self.alarms.tell,
         )
+        broker.listeners.append(TwinWatch(topic, self.store, self.alarms.tell))
         self.brokers.append(broker)
         for one in connection.routes:
             assert one.trust is not None
@@ -188,6 +186,7 @@ class Agent:
         slow = self.config.gateway.slow_commit.s
         longest = 0.0
         clock_state = self.clock.state()
+        status.write(directory, self.snapshot())
         while True:
             await asyncio.sleep(min(STATUS_S, (notifier.watchdog_s or 60.0) / 3))
             if self.store.data.writer.crashed is not None:
@@ -222,6 +221,11 @@ class Agent:
             reachable = [route for route in self.routes if route.connected]
             if not self.store.data.writer.waiting_rows and all(route.idle for route in reachable):
                 return
+
+
+def _subscriptions(gateway: str, connection: Connection) -> list[str]:
+    entities = [route.entity for route in connection.routes]
+    return [of(gateway, entity) for entity in entities for of in (confirm_topic, ask_topic)]
 
 
 def _context_maker(config: Config, connection: Connection) -> Callable[[], ssl.SSLContext] | None:

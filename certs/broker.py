@@ -24,7 +24,7 @@ from core.errors import ConfigError
 from core.topics import ROOT
 
 GATEWAY_RULES: Final = (
-    ("write", "{id}/state"),
+    ("readwrite", "{id}/state"),  # read: it notices a twin with its id
     ("write", "{id}/stream/#"),
     ("write", "{id}/manifest/#"),
     ("write", "{id}/evt/#"),

@@ -33,6 +33,9 @@ FIRST_PAUSE_S: Final = 0.5
 LONGEST_PAUSE_S: Final = 60.0
 TAKEN_OVER: Final = 0x8E
 """Reason code: another client connected with our id."""
+STABLE_S: Final = 10.0
+"""A connection that lasted so long was a good one: the next pause is a short one again."""
+BRIEF_ALARM: Final = 3
 SUBSCRIBED: Final = frozenset({0, 1, 2})
 
 
@@ -95,7 +98,7 @@ class Broker:
         self._loop = asyncio.get_running_loop()
         self._up = _Up()
         self._lost = asyncio.Event()
-        self._taken_over = False
+        self._brief = 0
         self._client: paho.Client | None = None
 
     @property
@@ -146,14 +149,27 @@ class Broker:
                 log.warning("broker %s is back", self.name)
                 self._on_alarm("broker-unreachable", False, f"broker {self.name} is back")
             announced = False
-            pause = FIRST_PAUSE_S
+            begun = self._loop.time()
             try:
                 await self._lost.wait()
             finally:
                 await self._went_down()
-            if self._taken_over:
-                self._taken_over = False
-                await asyncio.sleep(LONGEST_PAUSE_S * random.uniform(0.05, 0.2))
+            if self._loop.time() - begun >= STABLE_S:
+                pause, self._brief = FIRST_PAUSE_S, 0
+                self._on_alarm("broker-unstable", False, f"the connection to broker {self.name} lasts again")
+                continue
+            # Connected and thrown out at once: by a twin with our id, or by a broker in trouble.
+            self._brief += 1
+            if self._brief == BRIEF_ALARM:
+                text = (
+                    f"broker {self.name} ends the connection of {self.options.client_id} again and again "
+                    f"({self.counts.last_error}): look for another box with this id, or into the broker's log"
+                )
+                log.error("%s", text)
+                self._on_alarm("broker-unstable", True, text)
+            if self._brief > 1:
+                await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+                pause = min(pause * 2, LONGEST_PAUSE_S)
 
     async def _connect(self) -> None:
         self._up = _Up()
@@ -176,11 +192,12 @@ class Broker:
             raise Unreachable(f"broker {self.name} refuses {self.options.client_id}: {self._up.failure}")
         self.connected = True
         self.counts.connects += 1
+        # Before the greeting: what is retained of our own state tells whether a twin was here.
+        if self.options.subscriptions:
+            self._client.subscribe([(topic, 1) for topic in sorted(set(self.options.subscriptions))])
         if self.options.greeting is not None:
             topic, payload = self.options.greeting()
             self._client.publish(topic, payload, qos=1, retain=True)
-        if self.options.subscriptions:
-            self._client.subscribe([(topic, 1) for topic in sorted(set(self.options.subscriptions))])
         for listener in self.listeners:
             listener.up(self._up.session_present)
 
@@ -261,7 +278,6 @@ class Broker:
             self._up.failure = text
             self._up.done.set()
         if code == TAKEN_OVER:
-            self._taken_over = True
             sentence = (
                 f"another client connected to broker {self.name} as {self.options.client_id}: "
                 "two gateways with one id, or a copied box"
