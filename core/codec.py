@@ -8,23 +8,27 @@ A sealed message is::
 ``alg`` is ``e`` (Ed25519) or ``p`` (ECDSA P-256 with SHA-256, raw r||s); ``form``
 is ``j`` (JSON) or ``z`` (JSON compressed by zlib, RFC 1950); ``kid`` is the first
 8 bytes of the SHA-256 of the signer's public key (SubjectPublicKeyInfo, DER).
-The signature is over ``"portico/v1 signed\\n" + topic + "\\n" + form + body``: a
-message that somebody moved to another topic does not verify.
+The signature is over ``"portico/v1 signed\\n" + topic + "\\n"``, the 12 bytes before it,
+and the body: nothing in a message is outside it, and a message that somebody moved to
+another topic does not verify.
 
 Who may sign what is not judged here: :class:`Verifier` does that.  Nothing is
-decompressed or parsed before its signature holds.
+decompressed or parsed before its signature holds, save the first 64 KiB in search of
+a certificate (:func:`carried_certificate`).
 """
 
 import base64
+import re
 import zlib
 from typing import Protocol, TypeVar
 
 import msgspec
 
 from core.errors import WireError
-from core.ids import books_born_ms, is_epoch, name_fault
-from core.manifest import Group, Value, ValueKind
-from core.quality import reasons
+from core.ids import books_born_ms, is_epoch, is_hash, name_fault
+from core.manifest import EXACT as EXACT
+from core.manifest import Group, Value, ValueKind, manifest_fault
+from core.quality import reason_fault
 from core.records import Ask, Confirmation, Record, Row, State, StreamMessage
 
 MAGIC = b"P1"
@@ -36,8 +40,8 @@ MAX_BODY = 32 << 20
 """Longest body accepted after decompression, bytes: a bound against bombs."""
 COMPRESS_ABOVE = 200
 """Bodies up to this many bytes stay plain JSON: below, zlib gains little."""
-EXACT = 2**53
-"""Largest magnitude that every JSON reader holds exactly (RFC 8259 §6)."""
+SEARCHED = 64 << 10
+"""How much of a body is searched for a certificate before the signature is known to hold, bytes."""
 
 
 class Signer(Protocol):
@@ -56,8 +60,9 @@ class Verifier(Protocol):
     def __call__(self, kid: bytes, alg: str, signature: bytes, message: bytes) -> None: ...
 
 
-def _signed(topic: str, form: bytes, body: bytes) -> bytes:
-    return b"portico/v1 signed\n" + topic.encode() + b"\n" + form + body
+def signed_bytes(topic: str, start: bytes, body: bytes) -> bytes:
+    """Return what the signature of a message is over; ``start`` is its first 12 bytes."""
+    return b"".join((b"portico/v1 signed\n", topic.encode(), b"\n", start, body))
 
 
 def seal(topic: str, body: bytes, signer: Signer, level: int = 6) -> bytes:
@@ -65,12 +70,12 @@ def seal(topic: str, body: bytes, signer: Signer, level: int = 6) -> bytes:
     form = b"j"
     if len(body) > COMPRESS_ABOVE:
         form, body = b"z", zlib.compress(body, level)
-    signature = signer.sign(_signed(topic, form, body))
-    return b"".join((MAGIC, signer.alg.encode(), form, signer.kid, signature, body))
+    start = b"".join((MAGIC, signer.alg.encode(), form, signer.kid))
+    return b"".join((start, signer.sign(signed_bytes(topic, start, body)), body))
 
 
-def unseal(topic: str, payload: bytes, verify: Verifier) -> bytes:
-    """Return the body of a message whose signature holds.
+def unseal(topic: str, payload: bytes, verify: Verifier, limit: int = MAX_BODY) -> bytes:
+    """Return the body, at most ``limit`` bytes long, of a message whose signature holds.
 
     Raises :class:`WireError` for bytes that are no message, and what ``verify`` raises.
     """
@@ -82,42 +87,51 @@ def unseal(topic: str, payload: bytes, verify: Verifier) -> bytes:
     if alg not in (b"e", b"p") or form not in (b"j", b"z"):
         raise WireError(f"signature algorithm {alg!r} or form {form!r} is not known")
     body = payload[HEAD:]
-    verify(payload[4:12], alg.decode(), payload[12:HEAD], _signed(topic, form, body))
-    return _inflated(form, body)
+    verify(payload[4:12], alg.decode(), payload[12:HEAD], signed_bytes(topic, payload[:12], body))
+    return _inflated(form, body, limit)
 
 
-class _Bearer(msgspec.Struct):
-    cert: str = ""
-
-
-_bearer = msgspec.json.Decoder(_Bearer)
+_CERT = re.compile(rb'"cert"\s*:\s*"([A-Za-z0-9+/]{4,8000}={0,2})"')
 
 
 def carried_certificate(payload: bytes) -> bytes | None:
     """Return the certificate that a message of an unknown key brings along, None when it brings none.
 
     Nothing is verified here: the caller checks the certificate by its own authority and then
-    the signature by the certificate.
+    the signature by the certificate.  So nothing is parsed either, and no more than the first
+    :data:`SEARCHED` bytes of the body are looked at: a certificate stands before rows and records.
     """
     if not HEAD < len(payload) <= MAX_SEALED or payload[:2] != MAGIC or payload[3:4] not in (b"j", b"z"):
         return None
+    start = payload[HEAD : HEAD + SEARCHED]
+    if payload[3:4] == b"z":
+        try:
+            start = zlib.decompressobj().decompress(start, SEARCHED)
+        except zlib.error:
+            return None
+    found = _CERT.search(start)
+    if found is None:
+        return None
     try:
-        text = _bearer.decode(_inflated(payload[3:4], payload[HEAD:])).cert
-        return base64.b64decode(text, validate=True) if text else None
-    except (WireError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError):
+        return base64.b64decode(found[1], validate=True)
+    except ValueError:
         return None
 
 
-def _inflated(form: bytes, body: bytes) -> bytes:
+def _inflated(form: bytes, body: bytes, limit: int) -> bytes:
     if form == b"j":
+        if len(body) > limit:
+            raise WireError(f"the body has {len(body)} bytes, at most {limit} are accepted")
         return body
     stream = zlib.decompressobj()
     try:
-        plain = stream.decompress(body, MAX_BODY)
+        plain = stream.decompress(body, limit + 1)
     except zlib.error as error:
         raise WireError(f"the compressed body is damaged: {error}") from error
+    if len(plain) > limit:
+        raise WireError(f"the compressed body holds more than the {limit} bytes that are accepted")
     if not stream.eof or stream.unused_data:
-        raise WireError(f"the compressed body is cut, has a tail, or is longer than {MAX_BODY} bytes")
+        raise WireError("the compressed body is cut or has a tail")
     return plain
 
 
@@ -197,8 +211,17 @@ def _stream_fault(message: StreamMessage) -> str | None:
         return "the epoch has not the form of 16 hexadecimal digits"
     if not 1 <= message.first <= message.last:
         return f"the coverage {message.first}..{message.last} is empty or negative"
-    if message.rows and len(message.manifest) != 32:
+    if not is_hash(message.manifest) and (message.rows or message.manifest):
         return "it has rows but names no manifest"
+    if message.books:
+        try:
+            books_born_ms(message.books)
+        except ValueError as error:
+            return str(error)
+    for manifest in message.manifests:
+        fault = manifest_fault(manifest)
+        if fault is not None:
+            return f"a manifest that it brings is not usable: {fault}"
     for run in (message.rows, message.records):
         before = message.first - 1
         for record in run:
@@ -211,7 +234,7 @@ def _stream_fault(message: StreamMessage) -> str | None:
 def decode_confirmation(body: bytes) -> Confirmation:
     """Return a confirmation; :class:`WireError` when the bytes are none."""
     message = _parsed(_confirmation, body, "confirmation")
-    _check_books(message.v, message.books, message.n, "confirmation")
+    _check_books(message.v, message.books, "confirmation")
     _check_ranges(message.held, "confirmation")
     _check_ranges(message.control, "confirmation")
     return message
@@ -220,8 +243,12 @@ def decode_confirmation(body: bytes) -> Confirmation:
 def decode_ask(body: bytes) -> Ask:
     """Return a question; :class:`WireError` when the bytes are none."""
     message = _parsed(_ask, body, "question")
-    _check_books(message.v, message.books, message.n, "question")
+    _check_books(message.v, message.books, "question")
     _check_ranges(message.ranges, "question")
+    _check_ranges(message.control, "question")
+    for name in message.manifests:
+        if not is_hash(name):
+            raise WireError(f"question: {name[:60]!r} is not the name of a manifest")
     return message
 
 
@@ -233,11 +260,9 @@ def decode_state(body: bytes) -> State:
     return message
 
 
-def _check_books(v: int, books: str, n: int, what: str) -> None:
+def _check_books(v: int, books: str, what: str) -> None:
     if v != 1:
         raise WireError(f"{what} of version {v}, 1 is known")
-    if n < 0:
-        raise WireError(f"{what} with a negative number")
     try:
         books_born_ms(books)
     except ValueError as error:
@@ -247,7 +272,7 @@ def _check_books(v: int, books: str, n: int, what: str) -> None:
 def _check_ranges(held: dict[str, list[tuple[int, int]]], what: str) -> None:
     for epoch, ranges in held.items():
         if not is_epoch(epoch):
-            raise WireError(f"{what}: {epoch!r} is not an epoch")
+            raise WireError(f"{what}: {epoch[:60]!r} is not an epoch")
         before = 0
         for first, last in ranges:
             if not before < first <= last:
@@ -287,16 +312,25 @@ def row_fault(row: Row, group: Group) -> str | None:
     return None
 
 
+_INTEGER = re.compile(r"-?[1-9][0-9]{15,19}")
+
+
 def _is_integer(text: str) -> bool:
-    return text.removeprefix("-").isdecimal() and text.isascii() and len(text) <= 20
+    """Tell whether a text is an integer in its one form: no number would hold it, no digit is idle."""
+    return _INTEGER.fullmatch(text) is not None and abs(int(text)) > EXACT
 
 
 def _quality_fault(quality: dict[str, list[str]], points: int) -> str | None:
-    known = reasons()
     for index, names in quality.items():
-        if index != "*" and not (index.isascii() and index.isdecimal() and int(index) < points):
-            return f"quality for {index!r}, which is no point of the group"
+        if index != "*" and not (_INDEX.fullmatch(index) and int(index) < points):
+            return f"quality for {index[:20]!r}, which is no point of the group"
+        if not names:
+            return f"quality for {index!r} without a reason: a good value has no entry"
         for name in names:
-            if name not in known:
-                return f"reason {name!r} is not known"
+            fault = reason_fault(name)
+            if fault is not None:
+                return fault
     return None
+
+
+_INDEX = re.compile(r"0|[1-9][0-9]{0,8}")

@@ -11,7 +11,11 @@ import secrets
 
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 _NAME = re.compile(NAME_PATTERN)
+EPOCH_PATTERN = "^[0-9a-f]{16}$"
+HASH_PATTERN = "^[0-9a-f]{32}$"
 _EPOCH = re.compile(r"[0-9a-f]{16}")
+_HASH = re.compile(r"[0-9a-f]{32}")
+_BOOKS = re.compile(r"([0-9]{13})-[0-9a-f]{8}")
 
 
 def name_fault(text: str) -> str | None:
@@ -43,6 +47,11 @@ def is_epoch(text: str) -> bool:
     return _EPOCH.fullmatch(text) is not None
 
 
+def is_hash(text: str) -> bool:
+    """Tell whether ``text`` has the form of a manifest's name."""
+    return _HASH.fullmatch(text) is not None
+
+
 def new_books_id(born_ms: int) -> str:
     """Return a new books id; books ids order by ``born_ms`` (UTC, milliseconds)."""
     return f"{born_ms:013d}-{secrets.token_hex(4)}"
@@ -50,7 +59,7 @@ def new_books_id(born_ms: int) -> str:
 
 def books_born_ms(books: str) -> int:
     """Return the instant in a books id; ``ValueError`` when it has not the form of one."""
-    born, dash, tail = books.partition("-")
-    if dash != "-" or len(born) != 13 or not born.isdigit() or len(tail) != 8:
-        raise ValueError(f"books id {books!r} has not the form <13 digits>-<8 hexadecimal digits>")
-    return int(born)
+    match = _BOOKS.fullmatch(books)
+    if match is None:
+        raise ValueError(f"books id {books[:60]!r} has not the form <13 digits>-<8 hexadecimal digits>")
+    return int(match[1])

@@ -10,14 +10,22 @@ it owns at some time; group numbers are those of the gateway.
 import hashlib
 from decimal import Decimal
 from enum import Enum
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from core.errors import WireError
 from core.ownership import Ownership
 
-Value = int | float | str | bool | None
+EXACT = 2**53
+"""Largest magnitude that every JSON reader holds exactly (RFC 8259 §6)."""
+
+Value = Annotated[int, Meta(ge=-EXACT, le=EXACT)] | float | str | bool | None
 """A value as it stands in a row: see :class:`ValueKind`."""
+
+Extra = dict[str, Value | list[Value] | dict[str, Value]]
+"""The place to grow: a reader keeps what it does not know here, and it never changes what the rest means."""
 
 
 class ValueKind(Enum):
@@ -45,9 +53,9 @@ class Point(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     unit: str
     """SI symbol (``V``, ``A``, ``W``, ``Wh``, ``Hz``), ``1`` for a pure number, empty for text and truths."""
     kind: ValueKind
-    exp: int = 0
-    """Power of ten of one step of an ``integer`` value, -9 to 9."""
-    request: int = 0
+    exp: Annotated[int, Meta(ge=-18, le=18)] = 0
+    """Power of ten of one step of an ``integer`` value, -18 to 18."""
+    request: Annotated[int, Meta(ge=0, le=EXACT)] = 0
     """Index into the answer offsets of a row: which request brought this point."""
     cumulative: bool = False
     """A register that only grows (energy, volume, pulses), save for rollover and reset."""
@@ -56,20 +64,21 @@ class Point(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
 class Group(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Points of one device with one interval and one history of owners."""
 
-    group: int
+    group: Annotated[int, Meta(ge=1, le=EXACT)]
     """Number within the gateway's manifest, from 1."""
     device: str
     device_type: str
-    every_ms: int
+    every_ms: Annotated[int, Meta(ge=1, le=EXACT)]
     """Interval of the poll grid, aligned to the Unix epoch: a tick is a multiple of it, plus the phase."""
     points: tuple[Point, ...]
     owners: tuple[Ownership, ...]
     """Ownership over time; no two valid at once."""
-    requests: int = 1
+    requests: Annotated[int, Meta(ge=1, le=EXACT)] = 1
     """How many answer offsets a row has."""
-    phase_ms: int = 0
+    phase_ms: Annotated[int, Meta(ge=0, le=EXACT)] = 0
     usage_point: str = ""
     """Identifier of the place where energy is metered, when the gateway was told."""
+    x: Extra = {}
 
     @property
     def key(self) -> str:
@@ -87,6 +96,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     gateway: str
     groups: tuple[Group, ...]
     v: int = 1
+    x: Extra = {}
 
     def encode(self) -> bytes:
         """Return the bytes whose hash names this manifest (fields in declared order, defaults left out)."""
@@ -99,7 +109,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     def view(self, entity: str) -> "Manifest":
         """Return the part that an entity may see: groups whose data it owns at some time.
 
-        The entity sees of the ownership history only the terms in which it owns the data.
+        The entity sees of the ownership history only the terms in which it owns the data, and nothing
+        of ``x`` of the whole manifest, whose meaning a later version knows.
         """
         return Manifest(
             gateway=self.gateway,
@@ -125,7 +136,7 @@ def decode_manifest(body: bytes | memoryview) -> Manifest:
     """Return the manifest in some bytes; :class:`WireError` when they are none."""
     try:
         manifest = _decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise WireError(f"not a manifest: {error}") from error
     fault = manifest_fault(manifest)
     if fault is not None:
@@ -149,7 +160,7 @@ def manifest_fault(manifest: Manifest) -> str | None:
         if len({point.name for point in group.points}) != len(group.points):
             return f"group {group.group} names a point twice"
         for point in group.points:
-            if not -9 <= point.exp <= 9 or not 0 <= point.request < group.requests:
+            if not -18 <= point.exp <= 18 or not 0 <= point.request < group.requests:
                 return f"point {point.name} of group {group.group} has an impossible exponent or request"
     return None
 

@@ -7,8 +7,12 @@ entity may see of a reading is judged by the ownership at the reading's time.
 """
 
 from itertools import pairwise
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
+
+_Bound = Annotated[int, Meta(ge=-(2**53), le=2**53)]
 
 
 class Ownership(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -23,9 +27,9 @@ class Ownership(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     """The billing validator."""
     purpose: str = ""
     """What the data may be used for, as agreed; free text until policies name it."""
-    valid_from_ms: int | None = None
+    valid_from_ms: _Bound | None = None
     """First instant (UTC, ms since 1970) of validity, inclusive; None: since ever."""
-    valid_to_ms: int | None = None
+    valid_to_ms: _Bound | None = None
     """End of validity, exclusive; None: open."""
 
     def holds_at(self, at_ms: int) -> bool:

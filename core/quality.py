@@ -5,6 +5,7 @@ good; *raw, good at device* needs nothing on the wire.  Judgements made later, b
 the head-end or by people, are journal entries over ranges and live in ``headend``.
 """
 
+import re
 import tomllib
 from dataclasses import dataclass
 from enum import IntEnum
@@ -13,6 +14,7 @@ from importlib import resources
 
 GOOD_CODE = "1.0.0"
 """IEC 61968-9: end device, valid, data valid."""
+_NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +63,30 @@ def is_reason(name: str) -> bool:
     return name in reasons()
 
 
+def reason_fault(name: str) -> str | None:
+    """Return why ``name`` cannot be a reason, or None.
+
+    A reason that is not in the list is one that a later version added: it is kept, and what has it
+    is not good.  Refusing it would mean never to take a row that the gateway cannot change any more.
+    """
+    if _NAME.fullmatch(name) is None:
+        return f"reason {name[:60]!r} is not of small letters, digits and '-', at most 32"
+    return None
+
+
+def reason_of(name: str) -> Reason:
+    """Return the entry of a reason; for one that is not in the list, what holds for all such."""
+    return reasons().get(name) or Reason(name, _UNKNOWN_CODE, _UNKNOWN_RANK, True, _UNKNOWN_TEXT, True)
+
+
+_UNKNOWN_CODE = "1.5.257"
+_UNKNOWN_RANK = 80
+_UNKNOWN_TEXT = "a reason that this version does not know"
+
+
 def worst(names: tuple[str, ...] | list[str]) -> Reason | None:
     """Return the worst of some reasons, None for none: then the reading is good."""
-    known = reasons()
-    return max((known[name] for name in names), key=lambda reason: reason.rank, default=None)
+    return max(map(reason_of, names), key=lambda reason: reason.rank, default=None)
 
 
 def code_of(names: tuple[str, ...] | list[str]) -> str:

@@ -7,21 +7,40 @@ as arrays; the others are rare and are written as objects with a ``type``.
 Sequences: ``start, manifest, row, gap, quality, clock`` share the *data* sequence
 (lanes ``live`` and ``backlog``), ``outcome`` and ``alarm`` have the *control*
 sequence (lane ``control``).  Both begin at 1 in each epoch.
+
+Every integer has its bounds in its type, so that the decoder and the JSON Schema
+say the same and no number is too large for a database.  Growth within version 1 has
+two places: the member ``x`` of every object, and the record :class:`Extension`.
 """
 
-import msgspec
+from typing import Annotated
 
-from core.manifest import Manifest, Value
+import msgspec
+from msgspec import Meta
+
+from core.ids import EPOCH_PATTERN, HASH_PATTERN
+from core.manifest import EXACT, Extra, Manifest, Value
+
+Sequence = Annotated[int, Meta(ge=1, le=EXACT)]
+Instant = Annotated[int, Meta(ge=0, le=EXACT)]
+"""UTC, ms since 1970, leap seconds not counted."""
+Count = Annotated[int, Meta(ge=0, le=EXACT)]
+Span = Annotated[int, Meta(ge=-EXACT, le=EXACT)]
+"""A difference of two instants, ms."""
+Epoch = Annotated[str, Meta(pattern=EPOCH_PATTERN, max_length=16)]
+Hash = Annotated[str, Meta(pattern=HASH_PATTERN, max_length=32)]
+Ranges = list[tuple[Sequence, Sequence]]
+"""Sequences from-to, both included, ascending, not overlapping."""
 
 
 class Row(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """The values of one group at one tick, with the instant of each answer."""
 
-    seq: int
-    group: int
-    tick: int
+    seq: Sequence
+    group: Count
+    tick: Instant
     """The grid instant at which the group was due: UTC, ms since 1970."""
-    offsets: list[int]
+    offsets: list[Span]
     """For each request: ms from the tick to its answer (or to the failure)."""
     values: list[Value]
     """One for each point of the group, in the manifest's order; null where there is none."""
@@ -32,20 +51,19 @@ class Row(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=Tr
 class Before(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How an earlier epoch stands in the store: it can be closed with this."""
 
-    epoch: str
-    last: int
+    epoch: Epoch
+    last: Count
     """Its last data sequence in the store."""
-    control_last: int = 0
-    lost: list[tuple[int, int]] = []
+    control_last: Count = 0
+    lost: Ranges = []
     """Data sequences that the store no longer has and never will (a damaged file)."""
 
 
 class Start(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="start", omit_defaults=True):
     """First record of an epoch: what was before, and how it ended."""
 
-    seq: int
-    at: int
-    """UTC, ms since 1970."""
+    seq: Sequence
+    at: Instant
     ended: str
     """How the epoch before ended: ``first`` (none), ``stop``, ``crash``, ``set-aside``, ``restored``."""
     boot: str
@@ -55,8 +73,9 @@ class Start(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="start"
     software: str
     before: list[Before] = []
     """Epochs before this one that are in the store, latest first."""
-    ticks: dict[str, int] = {}
+    ticks: dict[str, Instant] = {}
     """Last committed tick by group key (``device/interval/first point``)."""
+    x: Extra = {}
 
 
 class ManifestRecord(
@@ -64,27 +83,30 @@ class ManifestRecord(
 ):
     """A manifest, before the first row that needs it."""
 
-    seq: int
-    hash: str
+    seq: Sequence
+    hash: Hash
     manifest: Manifest
+    x: Extra = {}
 
 
 class Gap(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="gap", omit_defaults=True):
     """Ticks of a group without a row, and why, as far as known."""
 
-    seq: int
-    group: int
-    first_tick: int
-    last_tick: int
-    ticks: int
-    """How many grid instants lie in first_tick..last_tick, both included."""
+    seq: Sequence
+    group: Count
+    """Number in the manifest in force; 0 for ``dropped`` alone."""
+    first_tick: Instant
+    last_tick: Instant
+    ticks: Count
+    """How many instants of the group's grid in first_tick..last_tick, both included, have no row."""
     reason: str
     """``stopped``, ``crashed``, ``overrun``, ``disk-full``, ``quota``, ``clock-step``, ``store-lost``."""
     unknown_extent: bool = False
     """The clock was unsure at one of the ends."""
     epoch: str = ""
     """For rows dropped after they had a sequence (quota): their epoch and sequences."""
-    dropped: list[tuple[int, int]] = []
+    dropped: Ranges = []
+    x: Extra = {}
 
 
 class QualityRecord(
@@ -92,50 +114,54 @@ class QualityRecord(
 ):
     """A judgement of the gateway that comes later than the rows it judges."""
 
-    seq: int
-    at: int
-    epoch: str
-    first: int
-    last: int
+    seq: Sequence
+    at: Instant
+    epoch: Epoch
+    first: Sequence
+    last: Sequence
     """Data sequences judged, both included."""
-    group: int
+    group: Count
+    """Number in the manifest of the rows judged."""
     reasons: list[str]
     rule: str
-    points: list[int] = []
+    points: list[Count] = []
     """Point indexes; empty: all points of the group."""
+    x: Extra = {}
 
 
 class Clock(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="clock", omit_defaults=True):
     """The wall clock was stepped, or its state changed."""
 
-    seq: int
-    at: int
+    seq: Sequence
+    at: Instant
     """UTC by the clock after the step, ms since 1970."""
     boot: str
     state: str
     """``synchronised``, ``holdover`` or ``unsure``."""
-    step_ms: int = 0
+    step_ms: Span = 0
     """New minus old wall clock, at the same monotonic instant; 0: only the state changed."""
-    monotonic_ms: int = 0
+    monotonic_ms: Count = 0
     """Monotonic clock since boot at the same instant."""
+    x: Extra = {}
 
 
 class Alarm(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="alarm", omit_defaults=True):
     """Something that a person should look at, raised or cleared (lane ``control``)."""
 
-    seq: int
-    at: int
+    seq: Sequence
+    at: Instant
     code: str
     raised: bool
     text: str
     device: str = ""
+    x: Extra = {}
 
 
 class Outcome(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="outcome", omit_defaults=True):
-    """What became of a command (lane ``control``); its states are those of the command's life."""
+    """What became of a command (lane ``control``): reserved, no gateway sends it before commands exist."""
 
-    seq: int
-    at: int
+    seq: Sequence
+    at: Instant
     command: str
     state: str
     device: str = ""
@@ -143,9 +169,22 @@ class Outcome(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="outc
     value: Value = None
     reasons: list[str] = []
     text: str = ""
+    x: Extra = {}
 
 
-Record = Start | ManifestRecord | Gap | QualityRecord | Clock | Alarm | Outcome
+class Extension(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="x", omit_defaults=True):
+    """A record of a kind that version 1.0 did not know, in either sequence.
+
+    A reader that does not know ``name`` keeps it as it is and counts it as held.
+    """
+
+    seq: Sequence
+    at: Instant
+    name: str
+    body: Extra = {}
+
+
+Record = Start | ManifestRecord | Gap | QualityRecord | Clock | Alarm | Outcome | Extension
 
 
 class StreamMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -159,24 +198,29 @@ class StreamMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omi
     v: int
     gateway: str
     epoch: str
-    first: int
-    last: int
+    first: Sequence
+    last: Sequence
     manifest: str
-    """Hash of the manifest of the rows; empty when there are none."""
-    sent: int
-    """When this message was written: UTC, ms since 1970."""
+    """Hash of the manifest of the rows, gaps and quality records; empty when there are none."""
+    sent: Instant
+    """When this message was written."""
     rows: list[Row] = []
     records: list[Record] = []
     books: str = ""
     """Books id of the last confirmation the gateway took."""
-    n: int = 0
+    n: Count = 0
     """Its number: books that know a lower one for this gateway went back in time."""
-    within: int = 0
+    within: Count = 0
     """Seconds within which the gateway would like a confirmation; 0: at once."""
     want: list[str] = []
     """``cert``: the gateway does not know the key of the last confirmation or question."""
     cert: str = ""
     """Base64 of the DER certificate of the signing key, in messages with a start record and on request."""
+    low: Sequence = 1
+    """Lowest sequence of this epoch that is still in the gateway's store: what lies below comes no more."""
+    manifests: list[Manifest] = []
+    """Manifests that were asked for by hash; they have no sequence here, their hash names them."""
+    x: Extra = {}
 
 
 class Confirmation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -189,12 +233,15 @@ class Confirmation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
 
     v: int
     books: str
-    n: int
-    held: dict[str, list[tuple[int, int]]] = {}
+    n: Count
+    held: dict[str, Ranges] = {}
     """Data coverage by epoch."""
-    control: dict[str, list[tuple[int, int]]] = {}
+    control: dict[str, Ranges] = {}
     """Control coverage by epoch."""
     cert: str = ""
+    at: Instant = 0
+    """When the collector wrote it; 0: it does not say."""
+    x: Extra = {}
 
 
 class Ask(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -202,13 +249,22 @@ class Ask(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults
 
     v: int
     books: str
-    n: int
+    n: Count
     """Counts questions and confirmations together: a lower one than seen is ignored."""
-    ranges: dict[str, list[tuple[int, int]]] = {}
+    ranges: dict[str, Ranges] = {}
+    """Data sequences by epoch, to be sent again."""
     manifests: list[str] = []
+    """Hashes of manifests that the collector lacks."""
     want: list[str] = []
     """``cert``: the certificate of the gateway's signing key."""
     cert: str = ""
+    control: dict[str, Ranges] = {}
+    """Control sequences by epoch, to be sent again."""
+    at: Instant = 0
+    """When the collector wrote it; 0: it does not say."""
+    text: str = ""
+    """For the gateway's operator: what was refused, and why."""
+    x: Extra = {}
 
 
 class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -221,7 +277,7 @@ class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     v: int
     gateway: str
     online: bool
-    at: int = 0
+    at: Instant = 0
     epoch: str = ""
     software: str = ""
     clock: str = ""
@@ -229,3 +285,4 @@ class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     """Random at every start: two different ones at a time are two boxes with one id."""
     policy: str = ""
     assignment: str = ""
+    x: Extra = {}
