@@ -7,6 +7,7 @@ unconfirmed until a confirmation covers them, whatever the broker acknowledged.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import inf
 from typing import Final
 
 from core.ranges import Range, RangeSet
@@ -53,6 +54,8 @@ class Outbox:
         self.unconfirmed_bytes = 0
         self.unacked = 0
         self._pause_s = wait_s
+        self._probe_at = -inf
+        """Before this instant silence is not answered by a probe."""
 
     def next_live(self, upto: int) -> Range | None:
         """Return the first live ids that are neither held nor on their way, up to an id."""
@@ -95,7 +98,8 @@ class Outbox:
     def confirmed(self, ranges: Iterable[Range], now: float) -> bool:
         """Note ranges that the books hold; True when that is news.
 
-        Messages that should have been confirmed by now, and are not, are put back.
+        A message whose time is over is put back when one that was sent after it is confirmed: then
+        it is lost.  What was sent later may still stand in the broker's queue, and waits for its turn.
         """
         news = False
         for first, last in ranges:
@@ -104,13 +108,14 @@ class Outbox:
             news = True
             self.held.add(first, last)
             self.gone.add(first, last)
+        newest = -inf
         for flight in [f for f in self.flights.values() if self.held.covers(f.first, f.last)]:
-            del self.flights[flight.first]
-            self.unconfirmed_bytes -= flight.size
-            self.acked(flight)
+            newest = max(newest, flight.sent)
+            self._end(flight)
         if news:
             self._pause_s = self.wait_s
-            for flight in [f for f in self.flights.values() if f.deadline <= now]:
+            self._probe_at = -inf
+            for flight in [f for f in self.flights.values() if f.sent < newest and f.deadline <= now]:
                 self._put_back(flight)
         return news
 
@@ -129,6 +134,7 @@ class Outbox:
         self.unconfirmed_bytes = 0
         self.unacked = 0
         self._pause_s = self.wait_s
+        self._probe_at = -inf
 
     def again(self, ranges: Iterable[Range]) -> None:
         """Send ranges again although they may be held: the other end asked."""
@@ -143,18 +149,18 @@ class Outbox:
         One message, not all: while the other end is away the same bytes must not be paid for
         again and again.  What else is overdue follows when the first confirmation comes.
         """
-        flight = next(iter(self.flights.values()), None)
-        if flight is None or flight.deadline > now:
+        at = self.deadline()
+        if at is None or at > now:
             return False
-        self._put_back(flight)
+        self._put_back(next(iter(self.flights.values())))
         self._pause_s = min(self._pause_s * 2, MAX_PAUSE_S)
-        for other in self.flights.values():
-            other.deadline = max(other.deadline, now + self._pause_s)
+        self._probe_at = now + self._pause_s
         return True
 
     def reconnected(self, now: float, grace_s: float) -> None:
         """After a new connection, wait a short time only: the broker may have lost what it acknowledged."""
         self._pause_s = self.wait_s
+        self._probe_at = -inf
         for flight in self.flights.values():
             flight.deadline = min(flight.deadline, now + grace_s)
 
@@ -166,7 +172,7 @@ class Outbox:
     def deadline(self) -> float | None:
         """Return when :meth:`probe` has something to do."""
         flight = next(iter(self.flights.values()), None)
-        return None if flight is None else flight.deadline
+        return None if flight is None else max(flight.deadline, self._probe_at)
 
     def floor(self) -> int:
         """Return the id below which everything in the file is confirmed."""
@@ -174,9 +180,12 @@ class Outbox:
         return self.top + 1 if hole is None else hole[0]
 
     def _put_back(self, flight: Flight) -> None:
-        del self.flights[flight.first]
-        self.unconfirmed_bytes -= flight.size
-        self.acked(flight)
+        self._end(flight)
         self.gone.remove(flight.first, flight.last)
         for first, last in self.held.overlap(flight.first, flight.last):
             self.gone.add(first, last)
+
+    def _end(self, flight: Flight) -> None:
+        del self.flights[flight.first]
+        self.unconfirmed_bytes -= flight.size
+        self.acked(flight)

@@ -1,11 +1,13 @@
 """What one entity may see of the stored records, and how they are written for it.
 
 What an entity sees of a reading is judged by the ownership at the reading's time
-(its tick), as the manifest in force for the row has it.  Pure.
+(its tick), as the manifest in force for the row has it; of a gap it sees the ticks of
+its own terms, of an alarm about a device what lies in them.  Pure.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import assert_never
 
 import msgspec
 
@@ -13,7 +15,17 @@ from agent.store.recordfile import Stored
 from core.codec import encode_record, row_bytes
 from core.manifest import Manifest
 from core.ownership import Ownership, owners_at
-from core.records import Clock, Gap, ManifestRecord, QualityRecord, Record, Start
+from core.records import (
+    Alarm,
+    Clock,
+    Extension,
+    Gap,
+    ManifestRecord,
+    Outcome,
+    QualityRecord,
+    Record,
+    Start,
+)
 
 _decode = msgspec.json.Decoder(Record).decode
 
@@ -43,14 +55,16 @@ class EntityView:
         self.entity = entity
         self.manifest = manifest.view(entity)
         self.hash = self.manifest.hash()
-        self.keys = frozenset(group.key for group in self.manifest.groups)
+        self._numbers = {group.key: group.group for group in self.manifest.groups}
+        self._every = {group.group: group.every_ms for group in self.manifest.groups}
         self._terms: dict[int, tuple[Ownership, ...] | None] = {}
         """None: always; else judged by the tick."""
-        for group in manifest.groups:
-            if entity not in group.entities():
-                continue
+        self._groups: dict[str, list[int]] = {}
+        """Numbers by device."""
+        for group in self.manifest.groups:  # of their owners, only the terms of the entity
             always = len(group.owners) == 1 and _unbounded(group.owners[0])
             self._terms[group.group] = None if always else group.owners
+            self._groups.setdefault(group.device, []).append(group.group)
 
     def sees(self, grp: int, tick: int) -> bool:
         """Tell whether the entity owns the data of a group at a tick."""
@@ -95,19 +109,47 @@ class EntityView:
         record: Record = _decode(stored.body)
         match record:
             case Start():
-                ticks = {key: tick for key, tick in record.ticks.items() if key in self.keys}
-                return msgspec.structs.replace(record, ticks=ticks)
+                number = self._numbers.get
+                own = {key: tick for key, tick in record.ticks.items() if self.sees(number(key, 0), tick)}
+                return msgspec.structs.replace(record, ticks=own)
             case Gap(group=0):
                 return record
             case Gap():
-                seen = self.sees(record.group, record.first_tick) or self.sees(record.group, record.last_tick)
-                return record if seen else None
+                return self._gap(record)
             case QualityRecord():
                 return record if record.group in self._terms else None
             case Clock():
                 return record
+            case Alarm():
+                groups = self._groups.get(record.device, ())
+                seen = not record.device or any(self.sees(group, record.at) for group in groups)
+                return record if seen else None
+            case ManifestRecord() | Outcome() | Extension():
+                return None  # a manifest lies apart; whose the others are, the version that writes them says
             case _:
-                return record
+                assert_never(record)
+
+    def _gap(self, gap: Gap) -> Gap | None:
+        """Return the part of a gap that lies in the entity's own terms, None when there is none."""
+        if gap.group not in self._terms:
+            return None
+        terms = self._terms[gap.group]
+        if terms is None:
+            return gap
+        every = self._every[gap.group]
+        first, last, ticks = gap.last_tick, gap.first_tick, 0
+        for term in terms:
+            begin, end = gap.first_tick, gap.last_tick
+            if term.valid_from_ms is not None and term.valid_from_ms > begin:
+                begin -= (begin - term.valid_from_ms) // every * every  # the first tick at or after it
+            if term.valid_to_ms is not None and term.valid_to_ms <= end:
+                end -= ((end - term.valid_to_ms) // every + 1) * every  # the last tick before it
+            if begin <= end:
+                first, last = min(first, begin), max(last, end)
+                ticks += (end - begin) // every + 1
+        if not ticks:
+            return None
+        return msgspec.structs.replace(gap, first_tick=first, last_tick=last, ticks=min(ticks, gap.ticks))
 
 
 def _unbounded(term: Ownership) -> bool:
