@@ -232,7 +232,8 @@ async def test_what_comes_unasked_between_requests_is_forgotten() -> None:
 
     async with served(script) as (link, _):
         await link.read(1, TWO)
-        writers[0].write(b"\x00\x02\x00\x00\x00\x07\x01\x03\x04\xde\xad")  # half of an answer to come
+        writers[0].write(b"\0\1\0\0\0\x03\1\x63\0")  # what pymodbus cannot decode
+        writers[0].write(b"\0\2\0\0\0\x07\1\3\4\xde\xad")  # half of an answer to come
         await writers[0].drain()
         for _ in range(5):  # loopback has the bytes at once, one turn of the loop reads them
             await asyncio.sleep(0)
@@ -297,6 +298,31 @@ async def test_connection_closed_by_the_device_ends_the_request_at_once() -> Non
         with pytest.raises(LinkDown, match="is not connected"):
             await link.read(1, TWO, LONG_S)
         assert server.connections == 1  # nothing reconnects by itself
+
+
+async def test_idle_connection_closed_by_the_device_is_noticed_and_left_alone() -> None:
+    async def answer_and_leave(server: Server, request: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(right(request))
+        writer.close()
+
+    async with served(answer_and_leave) as (link, server):
+        assert await link.read(1, TWO, LONG_S) == b"\0\x64\0\x65"
+        async with asyncio.timeout(LONG_S):
+            while link.connected:  # noqa: ASYNC110  # the link has no event for it: its owner asks
+                await asyncio.sleep(0)
+        assert "transport reconnect" not in {task.get_name() for task in asyncio.all_tasks()}
+        assert server.connections == 1
+
+
+async def test_deadline_of_an_answered_request_does_not_end_a_later_one() -> None:
+    async def first_at_once(server: Server, request: bytes, writer: asyncio.StreamWriter) -> None:
+        if len(server.requests) > 1:
+            await asyncio.sleep(2 * SHORT_S)  # until the first deadline has passed
+        writer.write(right(request))
+
+    async with served(first_at_once) as (link, _):
+        await link.read(1, TWO, SHORT_S)
+        assert await link.read(1, TWO, LONG_S) == b"\0\x64\0\x65"
 
 
 async def test_connection_reset_in_the_middle_of_an_answer_is_link_down() -> None:
@@ -424,6 +450,11 @@ async def test_failures_leave_nothing_in_the_log_and_no_future_unread(
                     await link.read(1, TWO, SHORT_S)
                 except FieldError:
                     pass
+            server.script = silent
+            with pytest.raises(NoAnswer):
+                await link.read(1, TWO, SHORT_S)
+            await link.connect()
+            await link.close()
         gc.collect()
         await asyncio.sleep(0)
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []

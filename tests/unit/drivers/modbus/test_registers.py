@@ -169,24 +169,38 @@ def test_float_is_rounded_once_half_to_even(number: float, shift: int) -> None:
         assert steps % 2 == 0
 
 
+def shorter_one(number: float, digits: int) -> list[float]:
+    """Return the decimals near a float32 that have fewer digits and still read back to it."""
+    same = struct.pack(">f", number)
+    found: list[float] = []
+    for fewer in range(1, digits):
+        grid = Decimal(number).adjusted() - fewer + 1
+        base = int(Decimal(number).scaleb(-grid).to_integral_value())
+        near = [float(Decimal(count).scaleb(grid)) for count in range(base - 2, base + 3)]
+        found += [one for one in near if abs(one) < 3.4028235e38 and struct.pack(">f", one) == same]
+    return found
+
+
+def check_shortest(number: float) -> None:
+    short = shortest32(number)
+    assert struct.pack(">f", short) == struct.pack(">f", number)
+    digits = len(Decimal(repr(short)).normalize().as_tuple().digits)
+    assert number == 0 or shorter_one(number, digits) == []
+
+
 @given(float32s)
-@example(2.0**-149)
-@example(2.0**-126)
 @example(9.999999e-39)
 @example(3.4028234663852886e38)
 @example(16777216.0)
 @example(0.0)
 def test_shortest_decimal_reads_back_and_no_shorter_one_does(number: float) -> None:
-    short = shortest32(number)
-    assert struct.pack(">f", short) == struct.pack(">f", number)
-    digits = len(Decimal(repr(short)).normalize().as_tuple().digits)
-    if digits > 1:
-        grid = Decimal(repr(short)).adjusted() - digits + 2  # the last place of one digit less
-        base = int(Decimal(number).scaleb(-grid).to_integral_value())
-        for near in (base - 1, base, base + 1):
-            fewer = float(Decimal(near).scaleb(grid))
-            if len(str(abs(near))) < digits and abs(fewer) < 3.4e38:
-                assert struct.pack(">f", fewer) != struct.pack(">f", number)
+    check_shortest(number)
+
+
+def test_shortest_decimal_of_every_power_of_two_is_shortest() -> None:
+    for power in range(-149, 128):
+        check_shortest(2.0**power)
+        check_shortest(-(2.0**power))
 
 
 numeric = st.sampled_from(["int16", "uint16", "int32", "uint32", "int64", "uint64"])

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from core.quality import is_reason
 from drivers.modbus.lanes import CODES, EXACT_SHIFT, surely_good
 from drivers.modbus.plan import Request, plan
+from drivers.modbus.registers import shortest32
 from drivers.modbus.values import GroupDecoder, reference_row
 from drivers.points import PointType, RegisterType
 from drivers.types import Limits
@@ -66,9 +67,9 @@ def test_fast_row_is_the_reference_row(
 
 single = st.builds(lambda word: struct.pack(">I", word), st.integers(0, 0xFFFFFFFF))
 half_way = st.builds(
-    lambda steps, power: struct.pack(">f", (steps + 0.5) / 10**power),
+    lambda steps, power: struct.pack(">f", (2 * steps + 1) * 10.0**power / 2),
     st.integers(-(10**5), 10**5),
-    st.integers(0, 6),
+    st.integers(-6, 3),
 )
 
 
@@ -87,6 +88,27 @@ def test_float32_in_double_arithmetic_rounds_as_decimals_do(
     answers = [b"".join(chunks)]
     row = GroupDecoder(points, requests).decode(answers)
     assert exactly(row) == exactly(reference_row(points, requests, answers))
+
+
+def test_float32_is_not_multiplied_by_a_power_below_one() -> None:
+    # 0.00001 is no double: a product with it is rounded before round() sees it, 6.5 would become 7.
+    assert round(650_000 * 10.0**-5) == 7
+    points = [point(type="float32", resolution="1e5")]
+    assert GroupDecoder(points, plan(points)).decode([struct.pack(">f", 650_000)]) == ([6], {})
+
+
+def test_finite_marker_of_a_float_without_resolution_is_seen() -> None:
+    points = [point(type="float32", not_available=[0xFF7FFFFF]), point(type="float64", address=2)]
+    row = GroupDecoder(points, plan(points)).decode([bytes.fromhex("ff7fffff" + "8000000000000000")])
+    assert exactly(row) == (["None", "0.0"], {"0": ["not-available"]})
+
+
+def test_every_power_of_two_is_written_as_the_reference_does() -> None:
+    points = [point(type="float32")]
+    decoder = GroupDecoder(points, plan(points))
+    for power in range(-149, 128):
+        number = 2.0**power
+        assert decoder.decode([struct.pack(">f", number)]) == ([shortest32(number)], {})
 
 
 def test_every_float32_times_the_largest_power_is_exact_in_a_double() -> None:
