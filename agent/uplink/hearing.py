@@ -7,6 +7,7 @@ of the same books by their number.  A replayed old one is without effect.
 
 import logging
 from datetime import datetime
+from typing import Final
 
 from certs.signing import TrustedSigners
 from core.codec import carried_certificate, decode_ask, decode_confirmation, unseal
@@ -16,6 +17,9 @@ from core.records import Ask, Confirmation
 from core.topics import ask_topic, confirm_topic
 
 log = logging.getLogger(__name__)
+
+LONGEST_BODY: Final = 1 << 20
+"""Bytes; a confirmation of 32 epochs of 200 ranges takes about 150,000."""
 
 
 class Hearing:
@@ -69,13 +73,13 @@ class Hearing:
     def _opened(self, topic: str, payload: bytes, at: datetime) -> bytes:
         verifier = self._trusted.verifier(self.entity, "collector", at)
         try:
-            return unseal(topic, payload, verifier)
+            return unseal(topic, payload, verifier, LONGEST_BODY)
         except UnknownKey:
             der = carried_certificate(payload)
             if der is None:
                 self.want_cert = True
                 raise
         self._trusted.admit(der, subject=self.entity, role="collector", at=at)
-        body = unseal(topic, payload, verifier)
+        body = unseal(topic, payload, verifier, LONGEST_BODY)
         self.want_cert = False
         return body

@@ -50,6 +50,7 @@ QUIET_S: Final = 600.0
 SAVE_S: Final = 1.0
 REFUSED_PAUSE_S: Final = 5.0
 ASK_DAY_S: Final = 86400.0
+MANIFESTS_IN_ONE: Final = 4
 
 
 class Route:
@@ -76,6 +77,7 @@ class Route:
         self._wake = asyncio.Event()
         self._views: dict[str, EntityView] = {}
         self._send_cert = False
+        self._owed_manifests: list[Manifest] = []
         self._served = 0
         self._paused_until = 0.0
         self._next_every = 0.0
@@ -164,9 +166,8 @@ class Route:
         self._wake.set()
 
     def _begin_anew(self) -> None:
-        text = f"the books of {self.options.entity} were made anew or restored: all is sent again"
-        log.warning("%s", text)
-        self._on_alarm("books-new", True, text)
+        log.warning("the books of %s were made anew or restored: all is sent again", self.options.entity)
+        self._on_alarm("books-new", True, "an entity's books were made anew or restored: all is sent again")
         for sender in (self.data, self.control):
             sender.outbox.forget()
             sender.empty = None
@@ -187,13 +188,17 @@ class Route:
         if self.counts.asked_bytes >= self.options.ask_budget_bytes:
             log.warning("route %s: the budget for questions is used up for today", self.options.name)
             return
-        file = self.data.lane.file
-        for epoch, ranges in message.ranges.items():
-            self.data.outbox.again(file.ids_of(epoch, ranges))
-        for begin, manifest in self.data.lane.manifests if message.manifests else ():
-            if self._view(manifest).hash in message.manifests:
-                # the manifest record is the second of its epoch; the start record comes along
-                self.data.outbox.again([(begin, begin + 1)])
+        for sender, asked in ((self.data, message.ranges), (self.control, message.control)):
+            for epoch, ranges in asked.items():
+                sender.outbox.again(sender.lane.file.ids_of(epoch, ranges))
+        self._owed_manifests = [
+            view.manifest
+            for view in {id(m): self._view(m) for _, m in self.data.lane.manifests}.values()
+            if view.hash in message.manifests
+        ][:MANIFESTS_IN_ONE]
+        if (self._owed_manifests or self._send_cert) and self.data.outbox.next_live(self._released) is None:
+            # nothing waits that could take them along: the newest record goes once more
+            self.data.outbox.again([(self.data.outbox.top, self.data.outbox.top)])
 
     # --- sending
 
@@ -305,7 +310,8 @@ class Route:
         if not run:
             sender.outbox.skip(scan, stored[0].id - 1 if stored else end)
             return True
-        view = self._view(self.store.manifest_at(run[-1].id))
+        manifest = self.store.manifest_at(run[-1].id) if sender is self.data else self.store.manifest
+        view = self._view(manifest)
         part = view.part(run, epoch.base, MESSAGE_BYTES)
         last = part.last
         if (
@@ -318,7 +324,10 @@ class Route:
             return False
         if sender.empty is not None and sender.empty[0] == first:
             sender.empty = None
-        payload = self._sealed(lane, epoch, first, last, view, part)
+        payload = await self._sealed(lane, epoch, first, last, view, part)
+        if not self._broker.connected:  # it went while the message was made: the ids still wait
+            self._send_cert = True
+            return False
         flight = sender.outbox.sent(first, last, len(payload), time.monotonic())
         self._publish(sender, lane, flight, payload)
         self.counts.rows += len(part.rows)
@@ -347,26 +356,34 @@ class Route:
             view = self._views[key] = EntityView(manifest, self.options.entity)
         return view
 
-    def _sealed(self, lane: Lane, epoch: Epoch, first: int, last: int, view: EntityView, part: Part) -> bytes:
+    async def _sealed(
+        self, lane: Lane, epoch: Epoch, first: int, last: int, view: EntityView, part: Part
+    ) -> bytes:
         bring = part.has_start or self._send_cert
-        self._send_cert = False
+        manifests, self._owed_manifests, self._send_cert = self._owed_manifests, [], False
+        low = max(1, self.data.lane.file.low - epoch.base) if lane is not Lane.CONTROL else 1
         header = StreamMessage(
             v=1,
             gateway=self.options.gateway,
             epoch=epoch.epoch,
             first=first - epoch.base,
             last=last - epoch.base,
-            manifest=view.hash if part.rows else "",
+            manifest=view.hash if part.rows or part.records else "",
             sent=time.time_ns() // 1_000_000,
             books=self.hearing.books,
             n=self.hearing.n,
             within=self.options.within_s,
             want=["cert"] if self.hearing.want_cert else [],
             cert=base64.b64encode(self._key.certificate_der).decode() if bring else "",
+            low=low,
+            manifests=manifests,
         )
         body = encode_stream(header, part.rows, part.records)
         topic = str(StreamTopic(self.options.gateway, self.options.entity, lane))
-        return seal(topic, body, self._key, 1 if len(body) > FAST_ABOVE else 6)
+        if len(body) <= FAST_ABOVE:
+            return seal(topic, body, self._key)
+        # Compressing takes milliseconds, in which a fast grid would miss its ticks; zlib gives the GIL away.
+        return await asyncio.to_thread(seal, topic, body, self._key, 1)
 
     def _publish(self, sender: Sender, lane: Lane, flight: Flight, payload: bytes) -> None:
         topic = str(StreamTopic(self.options.gateway, self.options.entity, lane))
@@ -382,8 +399,9 @@ class Route:
                 self.counts.refused += 1
                 sender.outbox.refused(flight)
                 self._paused_until = time.monotonic() + REFUSED_PAUSE_S
-                text = f"broker {self._broker.name} refuses {topic} (0x{code:02x}): check its access rules"
-                log.warning("%s", text)
+                log.warning("broker %s refuses %s (0x%02x)", self._broker.name, topic, code)
+                # Alarms without a device reach every entity: no other entity is named in them.
+                text = f"broker {self._broker.name} refuses a stream (0x{code:02x}): check its access rules"
                 self._on_alarm("publish-refused", True, text)
             self._wake.set()
 

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 
 from agent.store.store import Store
-from core.codec import decode_state
+from core.codec import decode_state, unseal
 from core.errors import WireError
 
 log = logging.getLogger(__name__)
@@ -25,11 +25,15 @@ class TwinWatch:
         """Nothing to do."""
 
     def heard(self, topic: str, payload: bytes, retained: bool) -> None:
-        """Judge a state that claims to be ours; it is unsigned, so it is never more than an alarm."""
+        """Judge a state that claims to be ours.
+
+        Whoever may write to the topic has a certificate of this gateway, so it is not verified
+        further: all that comes of it is an alarm.
+        """
         if topic != self._topic:
             return
         try:
-            state = decode_state(payload)
+            state = decode_state(unseal(topic, payload, lambda *_: None))
         except WireError:
             return
         own = {known.epoch for known in self._store.data.file.epochs}
