@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 
 STATUS_S: Final = 2.0
 SWITCH_S: Final = 0.0005
-"""How long a thread of the store may keep the event loop waiting; CPython's own 5 ms is half a tick of 10 ms."""
+"""How long another thread may keep the event loop from Python; CPython's own 5 ms is half a fast tick."""
 DRAIN_S: Final = 2.0
 """After SIGTERM, how long the routes may still send what was committed."""
 
