@@ -22,7 +22,7 @@ from core.ranges import RangeSet
 from core.records import Gap, ManifestRecord, QualityRecord, Record, Start
 from headend.alarms import Code
 from headend.books import Books, Epoch
-from headend.epochs import begin_epoch, check_growth, mark_lost
+from headend.epochs import begin_epoch, check_growth, mark_lost, raise_low
 from headend.intake import Accepted
 from headend.journal import append_gateway_entry
 from headend.ledger import Space
@@ -60,6 +60,8 @@ def store(books: Books, message: Accepted, *, may_renew: bool = True) -> Stored:
     epoch = books.epoch(header.gateway, header.epoch)
     held = books.ledger.held(epoch.no, entity, space)
     check_growth(books, epoch, space, held, header.last)
+    if space is Space.DATA and header.low > epoch.low:
+        raise_low(books, epoch, header.low)
     covered = RangeSet(held.overlap(header.first, header.last))
     if space is Space.DATA:
         readings, redelivered, row_conflicts = _rows(books, epoch, message, covered)
@@ -191,14 +193,16 @@ def _unfold(books: Books, epoch: Epoch, message: Accepted, record: Record) -> No
 
 
 def _gap_group(books: Books, epoch: Epoch, message: Accepted, gap: Gap) -> int | None:
-    """Return the group of a gap by the last manifest before it, in the epoch or the message's header."""
+    """Return the group of a gap by the manifest of the message, else by the last one before it."""
+    if message.known is not None:
+        books.enter_manifest(message.known)
+        return _group_of(books, message.known.hash, gap.group)
     found = books.connection.execute(
         "SELECT json_extract(body, '$.hash') FROM record WHERE epoch_no=? AND space='data' "
         "AND type='manifest' AND seq < ? ORDER BY seq DESC LIMIT 1",
         (epoch.no, gap.seq),
     ).fetchone()
-    digest = message.message.manifest if found is None else found[0]
-    return _group_of(books, digest, gap.group)
+    return None if found is None else _group_of(books, found[0], gap.group)
 
 
 def _resolve_gaps(books: Books, epoch: Epoch, record: ManifestRecord) -> None:

@@ -55,7 +55,7 @@ def ask_again(config: HeadendConfig, gateway: str, ranges: dict[str, list[Range]
         finally:
             books.close()
         certificate = base64.b64encode(key.certificate_der).decode()
-        message = Ask(v=1, books=books_id, n=n, ranges=ranges, cert=certificate)
+        message = Ask(v=1, books=books_id, n=n, ranges=ranges, cert=certificate, at=now_ms)
         topic = ask_topic(gateway, entity)
         payload = seal(topic, encode_plain(message), key)
         for link in reached:

@@ -51,6 +51,7 @@ class Epoch:
     epoch: str
     closed_last: int | None
     control_last: int | None
+    low: int
 
 
 class Books:
@@ -132,7 +133,8 @@ class Books:
         if known is not None:
             return known
         found = self.connection.execute(
-            "SELECT no, closed_last, control_last FROM epoch WHERE gateway=? AND epoch=?", (gateway, epoch)
+            "SELECT no, closed_last, control_last, low FROM epoch WHERE gateway=? AND epoch=?",
+            (gateway, epoch),
         ).fetchone()
         if found is None:
             cursor = self.connection.execute(
@@ -141,9 +143,9 @@ class Books:
             )
             if cursor.lastrowid is None:
                 raise StoreError(f"the books {self.path} gave no number to a new epoch")
-            known = Epoch(cursor.lastrowid, gateway, epoch, None, None)
+            known = Epoch(cursor.lastrowid, gateway, epoch, None, None, 1)
         else:
-            known = Epoch(found[0], gateway, epoch, found[1], found[2])
+            known = Epoch(found[0], gateway, epoch, found[1], found[2], found[3])
         self._epochs[gateway, epoch] = known
         return known
 

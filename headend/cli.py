@@ -14,10 +14,9 @@ from types import FrameType
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from headend import cli_enter, cli_judge
-from headend.cli_options import DEFAULT_CONFIG, BooksFile, Config, Json, books_path, now_ms
+from headend.cli_options import DEFAULT_CONFIG, BooksFile, Config, Json, books_path, console, now_ms
 from headend.collector import Collector
 from headend.config import HeadendConfig, load
 from headend.instants import parse_instant
@@ -111,6 +110,6 @@ def list_readings(
             write_json(some, sys.stdout)
         elif as_csv:
             write_csv(some, sys.stdout)
-        elif not write_table(some, Console()):
+        elif not write_table(some, console()):
             typer.echo("no readings: nothing in the books fits these options", err=True)
     connection.close()

@@ -8,7 +8,6 @@ from enum import StrEnum
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from core.errors import ConfigError
@@ -16,7 +15,7 @@ from core.ids import is_epoch, name_fault
 from core.quality import Precedence
 from headend.asking import ask_again
 from headend.books import Books
-from headend.cli_options import DEFAULT_CONFIG, BooksFile, Config, Json, books_path, now_ms
+from headend.cli_options import DEFAULT_CONFIG, BooksFile, Config, Json, books_path, console, now_ms
 from headend.config import load
 from headend.instants import instant, parse_instant
 from headend.judgement import Judgement, append_judgement
@@ -118,7 +117,7 @@ def list_terms(config: Config = DEFAULT_CONFIG, books: BooksFile = None, as_json
     for term in terms:
         span = _span(term.valid_from_ms, term.valid_to_ms)
         table.add_row(term.usage_point, term.gateway, term.device, span, instant(term.known_ms), term.source)
-    Console().print(table)
+    console().print(table)
 
 
 @quality.command(

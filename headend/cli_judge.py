@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from headend.cli_options import DEFAULT_CONFIG, BooksFile, Config, Json, books_path
+from headend.cli_options import DEFAULT_CONFIG, BooksFile, Config, Json, books_path, console
 from headend.completeness import Completeness, completeness
 from headend.instants import instant
 from headend.schema import open_reader, translated
@@ -53,7 +53,7 @@ def judge_completeness(
             )
         )
     else:
-        _show(found, Console())
+        _show(found, console())
     if not found.holds:
         raise typer.Exit(1)
 
@@ -163,7 +163,7 @@ def list_gateways(config: Config = DEFAULT_CONFIG, books: BooksFile = None, as_j
             online,
             claims.get("software", ""),
         )
-    Console().print(table)
+    console().print(table)
 
 
 @app.command("alarms", epilog="Example: portico headend alarms --gateway gw-0001")
@@ -203,9 +203,9 @@ def list_alarms(
         return
     table = Table(box=None, header_style="bold", pad_edge=False)
     for title in ("last", "times", "raised by", "gateway", "code", "what"):
-        table.add_column(title)
+        table.add_column(title, no_wrap=title in ("last", "code"))
     for one in every:
         table.add_row(
             one["last"], str(one["count"]), one["raised_by"], one["gateway"] or "-", one["code"], one["text"]
         )
-    Console().print(table)
+    console().print(table)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import typer
+from rich.console import Console
 
 from headend.config import load
 
@@ -18,6 +19,7 @@ BooksFile = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Write JSON for programs.")]
 DEFAULT_CONFIG: Final = Path("headend.toml")
+PIPE_COLUMNS: Final = 240
 
 
 def now_ms() -> int:
@@ -28,3 +30,8 @@ def now_ms() -> int:
 def books_path(config: Path, books: Path | None) -> Path:
     """Return where the books lie, by option or configuration."""
     return books if books is not None else load(config).headend.books
+
+
+def console() -> Console:
+    """A console for tables; wide where nobody watches, so that nothing is cut in a file or a pipe."""
+    return Console() if Console().is_terminal else Console(width=PIPE_COLUMNS)

@@ -50,6 +50,7 @@ LONGEST_WAIT_S: Final = 0.5
 RENEWALS: Final = 20
 """A gateway's word gives the books a new id so often at once; then once every `RENEWAL_EVERY_S`."""
 RENEWAL_EVERY_S: Final = 600.0
+TOLD_CHARACTERS: Final = 400
 STATES: Final = 4096
 INSTANCES: Final = 8
 
@@ -196,8 +197,15 @@ class Collector:
             self.figures.refused += 1
             if self._alarms.add(verdict.reason.value, known, verdict.text, now_ms):
                 log.warning("a message was refused (%s): %s", verdict.reason.value, verdict.text)
-            if verdict.ask_manifest or verdict.ask_cert:
-                self._confirmer.ask(verdict.gateway, arrival.link, verdict.ask_manifest, verdict.ask_cert)
+            if verdict.ask_cert or verdict.authenticated:
+                text = f"{verdict.reason.value}: {verdict.text}" if verdict.authenticated else ""
+                self._confirmer.ask(
+                    verdict.gateway,
+                    arrival.link,
+                    verdict.ask_manifest,
+                    verdict.ask_cert,
+                    text[:TOLD_CHARACTERS],
+                )
         return verdict
 
     def _step(self, books: Books, verdicts: list[tuple[Arrival, Verdict]], flush: bool) -> None:
@@ -301,6 +309,7 @@ class Collector:
             held={epoch: cut(ranges) for epoch, ranges in held.items() if ranges},
             control={epoch: cut(ranges) for epoch, ranges in control.items() if ranges},
             cert=self._certificate() if plan.with_cert else "",
+            at=books.now_ms,
         )
         topic = confirm_topic(plan.gateway, entity)
         return topic, seal(topic, encode_plain(message), self._key)
@@ -313,6 +322,8 @@ class Collector:
             manifests=list(question.manifests),
             want=["cert"] if question.want_cert else [],
             cert=self._certificate(),
+            at=books.now_ms,
+            text=question.text,
         )
         topic = ask_topic(question.gateway, self._entity)
         return topic, seal(topic, encode_plain(message), self._key)

@@ -61,7 +61,7 @@ class EpochTally:
     closed: bool
     covered: int
     lost: int
-    """Sequences that the gateway says it lost itself."""
+    """Sequences that are not here and that the gateway's store does not have: they come no more."""
     missing: int
     holes: list[Range] = field(default_factory=list)
 
@@ -186,8 +186,8 @@ def _islands(connection: sqlite3.Connection, grp_no: int, every_ms: int) -> list
 def _epochs(connection: sqlite3.Connection, gateway: str) -> list[EpochTally]:
     tallies: list[EpochTally] = []
     entities = [name for (name,) in connection.execute("SELECT DISTINCT entity FROM coverage")]
-    for no, owner, epoch, closed_last, control_last, lost_text in connection.execute(
-        "SELECT no, gateway, epoch, closed_last, control_last, lost FROM epoch "
+    for no, owner, epoch, closed_last, control_last, lost_text, low in connection.execute(
+        "SELECT no, gateway, epoch, closed_last, control_last, lost, low FROM epoch "
         "WHERE (?1 = '' OR gateway = ?1) ORDER BY gateway, no",
         (gateway,),
     ).fetchall():
@@ -202,6 +202,8 @@ def _epochs(connection: sqlite3.Connection, gateway: str) -> list[EpochTally]:
                 last = max([end for _, end in held], default=0) if closed is None else closed
                 if not last:
                     continue
+                if space is Space.DATA and low > 1:
+                    lost.add(1, low - 1)
                 known = held.copy()
                 known.update(lost)
                 holes = known.missing(1, last)
@@ -213,10 +215,14 @@ def _epochs(connection: sqlite3.Connection, gateway: str) -> list[EpochTally]:
                         space=space,
                         last=last,
                         closed=closed is not None,
-                        covered=sum(b - a + 1 for a, b in held.overlap(1, last)),
-                        lost=sum(b - a + 1 for a, b in lost.overlap(1, last)),
-                        missing=sum(b - a + 1 for a, b in holes),
+                        covered=_count(held.overlap(1, last)),
+                        lost=_count(known.overlap(1, last)) - _count(held.overlap(1, last)),
+                        missing=_count(holes),
                         holes=holes[:SHOWN_RANGES],
                     )
                 )
     return tallies
+
+
+def _count(ranges: list[Range]) -> int:
+    return sum(last - first + 1 for first, last in ranges)

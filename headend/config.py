@@ -10,7 +10,15 @@ from pathlib import Path
 from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from core.errors import ConfigError
 from core.ids import name_fault
@@ -38,6 +46,12 @@ def _url(text: str) -> str:
     if not parts.hostname or parts.path not in ("", "/") or parts.username or port == 0:
         raise ValueError("has the form mqtts://host:port, without user, password or path")
     return text
+
+
+def _some(given: object) -> object:
+    if given in ([], ()):
+        raise ValueError("names none: at least one is needed")
+    return given
 
 
 Name = Annotated[str, AfterValidator(_name)]
@@ -117,14 +131,14 @@ class SigningSection(_Section):
 
     cert: Path
     key: Path
-    trust: tuple[Path, ...] = Field(min_length=1)
+    trust: Annotated[tuple[Path, ...], BeforeValidator(_some)]
 
 
 class HeadendConfig(_Section):
     """The whole file."""
 
     headend: HeadendSection
-    broker: tuple[BrokerSection, ...] = Field(min_length=1)
+    broker: Annotated[tuple[BrokerSection, ...], BeforeValidator(_some)]
     signing: SigningSection
 
     @model_validator(mode="after")

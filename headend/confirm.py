@@ -22,6 +22,8 @@ RANGES_IN_ONE: Final = 200
 EPOCHS_WAITING: Final = 4096
 """Touched epochs remembered for one gateway; of more, the oldest wait until the gateway sends again."""
 ASK_SPACING_S: Final = 3.0
+TELL_SPACING_S: Final = 60.0
+"""A gateway whose messages are refused is told so, and why, that often."""
 MANIFESTS_ASKED: Final = 16
 STRANGERS: Final = 1000
 """Gateways whose key is not known yet, and that are asked for their certificate."""
@@ -46,7 +48,16 @@ class _Question:
     link: int
     manifests: OrderedDict[str, None] = field(default_factory=OrderedDict)
     want_cert: bool = False
+    text: str = ""
     asked_s: float = -1e9
+
+    @property
+    def urgent(self) -> bool:
+        return bool(self.manifests) or self.want_cert
+
+    @property
+    def due_s(self) -> float:
+        return self.asked_s + (ASK_SPACING_S if self.urgent else TELL_SPACING_S)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +79,7 @@ class Question:
     link: int
     manifests: tuple[str, ...]
     want_cert: bool
+    text: str
 
 
 class Confirmer:
@@ -118,8 +130,8 @@ class Confirmer:
                 due.since_s = now_s
             due.within_s = 0.0
 
-    def ask(self, gateway: str, link: int, manifest: str, want_cert: bool) -> None:
-        """Note that something is missing: a manifest by its hash, or the gateway's certificate."""
+    def ask(self, gateway: str, link: int, manifest: str, want_cert: bool, text: str) -> None:
+        """Note what is missing (a manifest by its hash, the gateway's certificate), or what was refused."""
         question = self._questions.setdefault(gateway, _Question(link))
         question.link = link
         if manifest:
@@ -127,6 +139,7 @@ class Confirmer:
             if len(question.manifests) > MANIFESTS_ASKED:
                 question.manifests.popitem(last=False)
         question.want_cert = question.want_cert or want_cert
+        question.text = text
         self._questions.move_to_end(gateway)
         while len(self._questions) > STRANGERS:
             self._questions.popitem(last=False)
@@ -164,26 +177,26 @@ class Confirmer:
         """Return the questions that are due, and take them as put."""
         put: list[Question] = []
         for gateway, one in list(self._questions.items()):
-            if not one.manifests and not one.want_cert:
-                if now_s - one.asked_s > ASK_SPACING_S:
+            if not one.urgent and not one.text:
+                if now_s > one.due_s:
                     del self._questions[gateway]
                 continue
-            if one.link not in connected or now_s - one.asked_s < ASK_SPACING_S:
+            if one.link not in connected or now_s < one.due_s:
                 continue
             if len(put) >= ASKS_IN_ONE_GO:
                 break
-            put.append(Question(gateway, one.link, tuple(one.manifests), one.want_cert))
+            put.append(Question(gateway, one.link, tuple(one.manifests), one.want_cert, one.text))
             one.manifests.clear()
-            one.want_cert, one.asked_s = False, now_s
+            one.want_cert, one.text, one.asked_s = False, "", now_s
         return put
 
     def next_s(self, connected: set[int]) -> float:
         """Return when something may be due next over these connections."""
         due = (_when(one) for one in self._owed.values() if one.link in connected)
         asks = (
-            one.asked_s + ASK_SPACING_S
+            one.due_s
             for one in self._questions.values()
-            if one.link in connected and (one.manifests or one.want_cert)
+            if one.link in connected and (one.urgent or one.text)
         )
         return min([*due, *asks], default=float("inf"))
 

@@ -87,3 +87,9 @@ def check_growth(books: Books, epoch: Epoch, space: Space, held: RangeSet, last:
         f"epoch {epoch.epoch} of {epoch.gateway} ended at {space.value} sequence {end} and goes on to "
         f"{last}: two boxes have its id, or an older copy of its store was put back; all is kept",
     )
+
+
+def raise_low(books: Books, epoch: Epoch, low: int) -> None:
+    """Note that the gateway's store no longer has what lies below a data sequence."""
+    books.connection.execute("UPDATE epoch SET low=? WHERE no=?", (low, epoch.no))
+    epoch.low = low

@@ -12,9 +12,6 @@ counting, asking.
 
 from __future__ import annotations
 
-import base64
-import re
-import zlib
 from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,22 +21,27 @@ from typing import Final, Protocol
 import msgspec
 
 from certs.signing import BadSignature, Signer, TrustedSigners
-from core.codec import HEAD, MAGIC, decode_stream, unseal
+from core.codec import carried_certificate, decode_stream, unseal
 from core.errors import TrustError, WireError
 from core.ids import is_epoch
-from core.manifest import manifest_fault
-from core.quality import is_reason
-from core.records import Alarm, Gap, ManifestRecord, Outcome, QualityRecord, Record, Start, StreamMessage
+from core.manifest import Manifest, manifest_fault
+from core.quality import reason_fault
+from core.records import (
+    Alarm,
+    Extension,
+    Gap,
+    ManifestRecord,
+    Outcome,
+    QualityRecord,
+    Record,
+    Start,
+    StreamMessage,
+)
 from core.topics import Lane, StreamTopic
-from headend.known import MAX_TICK, KnownManifest
+from headend.known import KnownManifest
 from headend.ledger import Space
 
-PEEKED_BYTES: Final = 64 << 10
-"""How much of an unverified body is looked at for a certificate; the header comes first in it."""
-MAX_SEQUENCE: Final = 2**53
 MANIFESTS_IN_MEMORY: Final = 4096
-_CERT: Final = re.compile(rb'"cert"\s*:\s*"([A-Za-z0-9+/]{100,8000}={0,2})"')
-_HASH: Final = re.compile(r"[0-9a-f]{32}")
 
 
 class Refusal(StrEnum):
@@ -74,7 +76,7 @@ class Accepted:
     readings: dict[int, int]
     """Points by group number: how many readings a row of the group is."""
     known: KnownManifest | None
-    """The manifest of the rows; None when there are none."""
+    """The manifest of rows, gaps and quality records; None when the header names none."""
     brought: tuple[KnownManifest, ...]
     """Manifests that the message carries."""
     signer: Signer | None
@@ -158,7 +160,7 @@ class Intake:
             return Refused(Refusal.BAD_SIGNATURE, where.gateway, str(error))
         except TrustError as error:
             unknown = error
-        carried = peeked_certificate(payload)
+        carried = carried_certificate(payload)
         held = self._library.certificates(payload[4:12], where.gateway)
         fault: TrustError | None = None
         for der in [*held, *([carried] if carried is not None and carried not in held else [])]:
@@ -191,32 +193,33 @@ class Intake:
             return refused(
                 Refusal.OTHER_GATEWAY, f"the header names {message.gateway}, the topic {where.gateway}"
             )
-        if message.last > MAX_SEQUENCE or message.n < 0:
-            return refused(Refusal.GARBAGE, "a sequence or number is beyond what can be")
         control = where.lane is Lane.CONTROL
         space = Space.CONTROL if control else Space.DATA
         if control and message.rows:
             return refused(Refusal.LANE, "rows do not belong on the control lane")
         brought: list[KnownManifest] = []
         for record in message.records:
-            if isinstance(record, Alarm | Outcome) is not control:
+            # An extension may be of either sequence; it is kept as it is.
+            if not isinstance(record, Extension) and isinstance(record, Alarm | Outcome) is not control:
                 return refused(Refusal.LANE, f"sequence {record.seq}: no record for lane {where.lane.value}")
             fault = record_fault(record)
             if fault is not None:
                 return refused(Refusal.BAD_RECORD, f"sequence {record.seq}: {fault}")
             if isinstance(record, ManifestRecord):
-                fault = _brought_fault(record, where.gateway, self._entity)
-                if fault is not None:
-                    return refused(Refusal.BAD_MANIFEST, f"sequence {record.seq}: {fault}")
+                if record.manifest.hash() != record.hash:
+                    return refused(Refusal.BAD_MANIFEST, "a manifest's name is not the hash of its content")
                 brought.append(KnownManifest(record.hash, record.manifest, self._entity))
+        brought += [KnownManifest(one.hash(), one, self._entity) for one in message.manifests]
+        for manifest in brought:
+            fault = _brought_fault(manifest.manifest, where.gateway, self._entity)
+            if fault is not None:
+                return refused(Refusal.BAD_MANIFEST, f"manifest {manifest.hash}: {fault}")
         for manifest in brought:
             self._remember(manifest)
-        if not message.rows:
+        if not message.manifest:
             return Accepted(where, message, space, [], {}, None, tuple(brought), signer)
         known = self._known(message.manifest)
         if known is None:
-            if _HASH.fullmatch(message.manifest) is None:
-                return refused(Refusal.GARBAGE, "the manifest's name is no hash")
             return refused(
                 Refusal.MANIFEST_MISSING,
                 f"manifest {message.manifest} of {where.gateway} has not arrived yet; it is asked for",
@@ -268,82 +271,44 @@ class Intake:
 _encode = msgspec.json.Encoder().encode
 
 
-def peeked_certificate(payload: bytes) -> bytes | None:
-    """Return the certificate that an unverified message claims to carry, DER, or None.
-
-    The bytes prove nothing: the certificate is judged by the authorities, then the message by it.
-    """
-    if payload[:2] != MAGIC:
-        return None
-    body = payload[HEAD : HEAD + PEEKED_BYTES]
-    if payload[3:4] == b"z":
-        try:
-            body = zlib.decompressobj().decompress(body, PEEKED_BYTES)
-        except zlib.error:
-            return None
-    found = _CERT.search(body)
-    if found is None:
-        return None
-    try:
-        return base64.b64decode(found[1], validate=True)
-    except ValueError:
-        return None
-
-
 def record_fault(record: Record) -> str | None:
-    """Return why a record cannot be, or None."""
+    """Return why a record contradicts itself, or None; its numbers have their bounds from the codec."""
     match record:
         case Gap():
-            if not 0 <= record.first_tick <= record.last_tick <= MAX_TICK:
+            if record.first_tick > record.last_tick:
                 return "a gap that ends before it begins"
-            if not 0 <= record.ticks <= MAX_SEQUENCE or not 0 <= record.group <= MAX_SEQUENCE:
-                return "a gap with an impossible number of ticks or group"
             if record.epoch and not is_epoch(record.epoch):
                 return "a gap that names no epoch"
             return _ranges_fault(record.dropped)
         case Start():
-            for before in record.before:
-                ends = (before.last, before.control_last)
-                if not is_epoch(before.epoch) or not all(0 <= end <= MAX_SEQUENCE for end in ends):
-                    return "an earlier epoch that cannot be"
-                fault = _ranges_fault(before.lost)
-                if fault is not None:
-                    return fault
-            return None if abs(record.at) <= MAX_TICK else "an instant that cannot be"
+            faults = (_ranges_fault(before.lost) for before in record.before)
+            return next((fault for fault in faults if fault is not None), None)
         case QualityRecord():
-            if not 1 <= record.first <= record.last <= MAX_SEQUENCE:
+            if record.first > record.last:
                 return "a judgement of no sequences"
-            if not 0 < record.group <= MAX_SEQUENCE or not abs(record.at) <= MAX_TICK:
-                return "a judgement with an impossible group or instant"
-            unknown = [name for name in record.reasons if not is_reason(name)]
-            if unknown or not record.reasons:
-                return f"reason {unknown[0]!r} is not known" if unknown else "a judgement without a reason"
-        case ManifestRecord():
-            pass
+            if not record.reasons:
+                return "a judgement without a reason"
+            return next((fault for fault in map(reason_fault, record.reasons) if fault is not None), None)
         case _:
-            if not abs(record.at) <= MAX_TICK:
-                return "an instant that cannot be"
-    return None
+            return None
 
 
 def _ranges_fault(ranges: list[tuple[int, int]]) -> str | None:
-    if all(1 <= first <= last <= MAX_SEQUENCE for first, last in ranges):
-        return None
-    return "a range of sequences that cannot be"
+    before = 0
+    for first, last in ranges:
+        if not before < first <= last:
+            return "ranges of sequences that are not ascending"
+        before = last
+    return None
 
 
-def _brought_fault(record: ManifestRecord, gateway: str, entity: str) -> str | None:
-    manifest = record.manifest
+def _brought_fault(manifest: Manifest, gateway: str, entity: str) -> str | None:
     if manifest.gateway != gateway:
-        return f"the manifest is {manifest.gateway}'s"
+        return f"it is {manifest.gateway}'s"
     fault = manifest_fault(manifest)
     if fault is not None:
         return fault
-    if manifest.hash() != record.hash:
-        return "the manifest's name is not the hash of its content"
     for group in manifest.groups:
         if entity not in group.entities():
             return f"group {group.group} is of others: its data never belong to {entity}"
-        if group.group > MAX_SEQUENCE or group.every_ms > MAX_TICK:
-            return f"group {group.group} has an impossible number or interval"
     return None

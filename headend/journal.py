@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from core.quality import GOOD_CODE, Precedence, code_of, reasons
+from core.quality import GOOD_CODE, Precedence, code_of, reason_of, reasons
 from core.records import QualityRecord
 
 UNRANKED: Final = 45
@@ -62,8 +62,7 @@ def is_code(text: str) -> bool:
 def badness(code: str, names: Sequence[str]) -> int:
     """Return how bad a judgement is; 0 is good. Comparable with the ranks of the reasons."""
     if names:
-        known = reasons()
-        return max((known[name].rank for name in names if name in known), default=UNRANKED)
+        return max(reason_of(name).rank for name in names)
     if code.split(".")[1:2] == ["0"]:
         return 0
     return max((reason.rank for reason in reasons().values() if reason.code == code), default=UNRANKED)

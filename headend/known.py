@@ -15,9 +15,6 @@ from core.manifest import Group, Manifest, ValueKind
 from core.ownership import owners_at
 from core.records import Row
 
-MAX_TICK: Final = 2**53
-"""Latest tick accepted: what every JSON reader holds exactly, some 285,000 years ahead."""
-
 _PLAIN: Final = {
     ValueKind.INTEGER: frozenset({int, type(None)}),
     ValueKind.BITS: frozenset({int, type(None)}),
@@ -59,8 +56,6 @@ class KnownGroup:
             fault = row_fault(row, self.group)
             if fault is not None:
                 return f"sequence {row.seq}: {fault}"
-        if not 0 <= row.tick <= MAX_TICK:
-            return f"sequence {row.seq}: tick {row.tick} is no instant"
         if not self._always and entity not in owners_at(self.group.owners, row.tick):
             return f"sequence {row.seq}: {entity} did not own the data of group {row.group} at that tick"
         return None

@@ -63,6 +63,7 @@ CREATE TABLE epoch (
     closed_last INTEGER,            -- last data sequence, by the start record of a later epoch
     control_last INTEGER,
     lost TEXT NOT NULL DEFAULT '[]',-- [[first, last], ...]: sequences that the gateway lost itself
+    low INTEGER NOT NULL DEFAULT 1, -- lowest data sequence that its store still has
     UNIQUE (gateway, epoch)
 );
 CREATE TABLE coverage (             -- the ledger: what arrived, advanced with the rows

@@ -5,6 +5,7 @@ It is no agent: it has no store, no schedule and no devices, and sends exactly w
 
 import base64
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 from certs.authority import DevAuthority
@@ -149,11 +150,13 @@ class Keys:
     """A development authority, with signing keys of gateways and of a collector."""
 
     authority: DevAuthority
+    at: datetime | None = None
 
     @classmethod
-    def create(cls, directory: Path) -> "Keys":
-        """Make them in a directory."""
-        return cls(DevAuthority.create(directory))
+    def create(cls, directory: Path, at_ms: int | None = None) -> "Keys":
+        """Make them in a directory, valid at an instant or now."""
+        at = None if at_ms is None else datetime.fromtimestamp(at_ms / 1000, UTC)
+        return cls(DevAuthority.create(directory, now=at), at)
 
     @property
     def ca(self) -> Path:
@@ -162,10 +165,10 @@ class Keys:
 
     def stream(self, gateway: str = "gw-0001", *, force: bool = False) -> SigningKey:
         """The signing key of a gateway."""
-        issued = self.authority.issue_signer(gateway, role="stream", force=force)
+        issued = self.authority.issue_signer(gateway, role="stream", now=self.at, force=force)
         return SigningKey.load(issued.key_path, issued.cert_path)
 
     def collector(self, entity: str = ENTITY) -> SigningKey:
         """The signing key of an entity's collectors."""
-        issued = self.authority.issue_signer(entity, role="collector")
+        issued = self.authority.issue_signer(entity, role="collector", now=self.at)
         return SigningKey.load(issued.key_path, issued.cert_path)

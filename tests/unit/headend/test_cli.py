@@ -1,0 +1,177 @@
+"""The commands: what they print, their exit codes, and one sentence for each mistake."""
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from cli.main import entry
+from core.errors import ConfigError
+from headend.arrival import Stored
+from headend.books import Books
+from headend.instants import instant, parse_instant
+from tests.support.gateway_double import ENTITY, EVERY_MS, T0, GatewayDouble, Keys, group
+
+NOW = T0 + 60_000
+Take = Callable[..., list[Stored]]
+
+
+def portico(*arguments: str) -> tuple[int, str]:
+    command = ["headend", *arguments]
+    result = CliRunner().invoke(entry(command), command)
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.stdout
+
+
+@pytest.fixture
+def config(books_path: Path, keys: Keys) -> str:
+    path = books_path.with_name("headend.toml")
+    ca = keys.ca.parent
+    path.write_text(
+        f'[headend]\nentity = "{ENTITY}"\nbooks = "{books_path}"\n[[broker]]\nurl = "mqtt://127.0.0.1:1"\n'
+        f'[signing]\ncert = "{ca}/c.pem"\nkey = "{ca}/c.key"\ntrust = ["{ca}/ca.pem"]\n'
+    )
+    return str(path)
+
+
+def test_readings_as_json_are_exact_and_one_a_line(
+    take: Take, double: GatewayDouble, books_path: Path
+) -> None:
+    take(double.hello(last=4))
+    code, out = portico("readings", "--books", str(books_path), "--json", "--point", "p0")
+    assert code == 0
+    first = json.loads(out.splitlines()[0])
+    assert (first["value"], first["tick"], first["delay_ms"]) == ("3.0", "2026-09-21T14:13:20Z", 59_995)
+    assert (first["quality"], first["owners"], first["seq"]) == ("1.0.0", [ENTITY], 3)
+
+
+def test_readings_as_csv_have_a_head_line(take: Take, double: GatewayDouble, books_path: Path) -> None:
+    take(double.hello(last=4))
+    _, out = portico("readings", "--books", str(books_path), "--csv", "--newest", "--limit", "2")
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert [row["value"] for row in rows] == ["4.0", "4.1"]
+
+
+def test_exponents_never_show(take: Take, books_path: Path, keys: Keys) -> None:
+    import msgspec
+
+    big = msgspec.structs.replace(group(points=1).points[0], exp=6)
+    wide = msgspec.structs.replace(group(points=1), points=(big,))
+    double = GatewayDouble(keys.stream(), groups=(wide,))
+    take(double.hello(last=3))
+    _, out = portico("readings", "--books", str(books_path), "--json")
+    assert json.loads(out)["value"] == "30000000"
+
+
+def test_readings_as_a_table(take: Take, double: GatewayDouble, books_path: Path) -> None:
+    take(double.hello(last=4))
+    code, out = portico("readings", "--books", str(books_path))
+    assert code == 0
+    assert "gw-0001/meter" in out
+    assert "59.995 s" in out
+
+
+def test_completeness_tells_by_its_exit_code(take: Take, double: GatewayDouble, books_path: Path) -> None:
+    take(double.hello(last=5))
+    code, out = portico("completeness", "--books", str(books_path), "--json")
+    assert (code, json.loads(out)["holds"]) == (0, True)
+    take(double.sealed(6, 6, [double.row(6, T0 + 9 * EVERY_MS)]))
+    code, out = portico("completeness", "--books", str(books_path), "--json")
+    assert (code, json.loads(out)["groups"][0]["unreported"]) == (1, 6)
+    code, out = portico("completeness", "--books", str(books_path))
+    assert code == 1
+    assert "not complete" in out
+
+
+def test_verify_gateways_and_alarms(
+    books: Books, take: Take, double: GatewayDouble, books_path: Path
+) -> None:
+    take(double.hello(last=5), double.sealed(5, 5, [double.row(5, T0, [1, 1, 1])]))
+    where = ("--books", str(books_path))
+    assert portico("verify", *where)[0] == 0
+    gateway = json.loads(portico("gateways", *where, "--json")[1])
+    assert (gateway["gateway"], gateway["readings"], gateway["epochs"]) == ("gw-0001", 9, 1)
+    assert "conflicting-content" in portico("alarms", *where)[1]
+    books.connection.execute("UPDATE coverage SET ranges = '[[1,2]]'")
+    assert portico("verify", *where)[0] == 1
+
+
+def test_usage_point_is_added_and_listed(take: Take, double: GatewayDouble, config: str) -> None:
+    take(double.hello())
+    code, _ = portico(
+        "usage-point", "add", "up-17", "--gateway", "gw-0001", "--device", "meter",
+        "--from", "2026-09-21T00:00Z", "-c", config,
+    )  # fmt: skip
+    assert code == 0
+    listed = json.loads(portico("usage-point", "list", "-c", config, "--json")[1])
+    assert (listed["usage_point"], listed["from"], listed["source"]) == (
+        "up-17", "2026-09-21T00:00:00Z", "person",
+    )  # fmt: skip
+    first = json.loads(
+        portico("readings", "-c", config, "--json", "--usage-point", "up-17")[1].splitlines()[0]
+    )
+    assert first["usage_point"] == "up-17"
+
+
+def test_judgement_is_appended_and_counts(take: Take, double: GatewayDouble, config: str) -> None:
+    take(double.hello(last=4))
+    code, _ = portico(
+        "quality", "add", "--gateway", "gw-0001", "--device", "meter", "--from", instant(T0),
+        "--to", instant(T0 + 1000), "--as", "validator", "--reason", "out-of-range", "--rule", "VEE-1",
+        "-c", config,
+    )  # fmt: skip
+    assert code == 0
+    lines = portico("readings", "-c", config, "--json", "--point", "p0")[1].splitlines()
+    assert [json.loads(line)["judged_by"] for line in lines] == ["validator", "device"]
+    assert json.loads(portico("quality", "list", "-c", config)[1])["rule"] == "VEE-1"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("readings", "--books", "/nowhere/books.db"), "there are no books"),
+        (("readings", "--from", "yesterday"), "no instant"),
+        (("readings", "--from", "2026-11-22T10:00"), "no time zone"),
+        (("readings", "-c", "/nowhere/headend.toml"), "cannot be read"),
+        (("ask", "gw/1", "--epoch", "0" * 16, "--first", "1", "--last", "2"), "may hold letters"),
+        (("ask", "gw-1", "--epoch", "xyz", "--first", "1", "--last", "2"), "16 hexadecimal"),
+        (("ask", "gw-1", "--epoch", "0" * 16, "--first", "3", "--last", "2"), "ends before"),
+        (("usage-point", "add", "up 1", "--gateway", "g", "--device", "d"), "may hold letters"),
+    ],
+)
+def test_mistake_is_one_sentence(arguments: tuple[str, ...], sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        portico(*arguments)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "run",
+        "readings",
+        "completeness",
+        "verify",
+        "gateways",
+        "alarms",
+        "ask",
+        "usage-point add",
+        "quality add",
+    ],
+)
+def test_every_command_has_help_with_an_example(command: str) -> None:
+    code, out = portico(*command.split(), "--help")
+    assert code == 0
+    assert f"Example: portico headend {command}" in " ".join(out.split())
+
+
+def test_instants_are_read_in_three_ways() -> None:
+    assert parse_instant("-2h", NOW, "--from") == NOW - 7_200_000
+    assert parse_instant("2026-09-21", NOW, "--from") == 1_789_948_800_000
+    assert parse_instant("2026-09-21T02:00:00+02:00", NOW, "--from") == 1_789_948_800_000
+    assert instant(1_789_948_800_250) == "2026-09-21T00:00:00.250Z"
+    assert instant(2**53) == "9007199254740992 ms since 1970"
