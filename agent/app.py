@@ -26,6 +26,7 @@ from agent.config import Connection, connections, types_of
 from agent.config_models import Config, Scheme
 from agent.lineworker import LineWorker
 from agent.notify import READY, STOPPING, WATCHDOG, Notifier
+from agent.notify import status as systemd_status
 from agent.site import Site, build_site
 from agent.store.room import Floor
 from agent.store.store import Birth, Store, StoreOptions
@@ -196,7 +197,7 @@ class Agent:
             await asyncio.sleep(min(STATUS_S, (notifier.watchdog_s or 60.0) / 3))
             if self.store.data.writer.crashed is not None:
                 raise RuntimeError("the store's writer ended") from self.store.data.writer.crashed
-            notifier.tell(WATCHDOG)
+            notifier.tell(WATCHDOG, systemd_status(self._sentence()))
             now_longest = self.store.data.writer.counts.longest_durable_s
             if now_longest > longest:
                 longest = now_longest
@@ -216,6 +217,14 @@ class Agent:
                 )
             with contextlib.suppress(OSError):  # a full disk: the alarm tells, the status waits
                 status.write(directory, self.snapshot())
+
+    def _sentence(self) -> str:
+        writer = self.store.data.writer.counts
+        up = sum(broker.connected for broker in self.brokers)
+        return (
+            f"{writer.rows} rows stored, {up} of {len(self.brokers)} brokers connected, "
+            f"{len(self.alarms.raised)} alarms"
+        )
 
     async def drained(self) -> None:
         """Give the routes a moment to send what is committed."""

@@ -25,11 +25,18 @@ def run(
     """Poll, store and forward until SIGTERM."""
     logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     from agent.app import run as serve
-    from agent.config import load_config
+    from agent.config import load_config, types_of, warnings
+    from agent.identity import identity_faults, identity_warnings
 
+    log = logging.getLogger(__name__)
     loaded = load_config(config)
-    logging.getLogger(__name__).info("gateway %s: starting", loaded.gateway.id)
-    raise typer.Exit(serve(loaded, lambda: logging.getLogger(__name__).info("ready")))
+    for warning in (*warnings(loaded, types_of(loaded.gateway)), *identity_warnings(loaded)):
+        log.warning("%s", warning)
+    for fault in identity_faults(loaded):
+        # An expired certificate must not stop a meter from being read: rows wait in the store.
+        log.error("identity: %s", fault)
+    log.info("gateway %s: starting", loaded.gateway.id)
+    raise typer.Exit(serve(loaded, lambda: log.info("ready")))
 
 
 @app.command(epilog="Example: portico agent check -c gateway.toml --json")

@@ -36,7 +36,7 @@ COMMANDS = {
     "agent": Command(
         "agent.cli:app",
         "Run the gateway agent, check its configuration, ask for its status.",
-        "portico agent check gateway.toml",
+        "portico agent check -c gateway.toml",
     ),
     "store": Command(
         "agent.store_cli:app",
