@@ -147,8 +147,11 @@ class Stand:
 
     # --- starting and ending
 
-    def start(self) -> None:
-        """Start everything: broker, plant, collectors, gateways. What fails ends what was started."""
+    def start(self, *, agents: bool = True) -> None:
+        """Start everything: broker, plant, collectors, gateways. What fails ends what was started.
+
+        With `agents` False the gateways wait for :meth:`start_agents`.
+        """
         try:
             self._stack.callback(self.broker_end)
             self.broker.start()
@@ -156,13 +159,18 @@ class Stand:
             for collector in self.collectors:
                 self._stack.callback(collector.kill9)
                 collector.start()
-            for agent in self.agents:
-                self.write_gateway_config(agent)
-                self._stack.callback(agent.kill9)
-                agent.start()
+            if agents:
+                self.start_agents()
         except BaseException:
             self.kill()
             raise
+
+    def start_agents(self) -> None:
+        """Write each gateway.toml and start its agent."""
+        for agent in self.agents:
+            self.write_gateway_config(agent)
+            self._stack.callback(agent.kill9)
+            agent.start()
 
     def start_plant(self) -> None:
         """Start the plant alone and learn its devices."""
