@@ -15,15 +15,15 @@ import base64
 import logging
 import threading
 import time
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
 from certs.contexts import client_context, refuse_development_authority
 from certs.signing import SigningKey, TrustedSigners
-from core.codec import decode_state, encode_plain, seal
-from core.errors import ConfigError, StoreCorrupt, StoreError, StoreTooNew, WireError
-from core.records import Ask, Confirmation, State
+from core.codec import encode_plain, seal
+from core.errors import ConfigError, StoreCorrupt, StoreError, StoreTooNew
+from core.records import Ask, Confirmation
 from core.topics import ask_topic, confirm_topic, gateway_of, state_filter, stream_filter
 from headend.alarms import Alarms, Code
 from headend.arrival import Stored, store
@@ -31,9 +31,10 @@ from headend.books import Books
 from headend.config import HeadendConfig
 from headend.confirm import EPOCHS_IN_ONE, Confirmer, Plan, Question, cut
 from headend.inbox import Arrival, Inbox
-from headend.intake import Accepted, Intake, Refusal, Refused, Verdict
+from headend.intake import Accepted, Intake, Refused, Verdict
 from headend.ledger import Space
 from headend.link import Link
+from headend.presence import Presence
 from headend.schema import BooksReplaced
 from headend.status import Figures, write_status
 
@@ -51,8 +52,6 @@ RENEWALS: Final = 20
 """A gateway's word gives the books a new id so often at once; then once every `RENEWAL_EVERY_S`."""
 RENEWAL_EVERY_S: Final = 600.0
 TOLD_CHARACTERS: Final = 400
-STATES: Final = 4096
-INSTANCES: Final = 8
 
 
 class Collector:
@@ -88,8 +87,7 @@ class Collector:
         self._alarms = Alarms()
         self._refused: Counter[tuple[str, str]] = Counter()
         self._renewals: dict[str, tuple[float, float]] = {}
-        self._states: OrderedDict[str, State] = OrderedDict()
-        self._instances: dict[str, list[str]] = {}
+        self._presence = Presence()
         self._links: Final = [self._link(number, name) for number in range(len(config.broker))]
         self._status_s = self._logged_s = self._merged_s = self._committed_s = 0.0
         self._status_path: Final = config.status_path(name)
@@ -188,7 +186,7 @@ class Collector:
         """Return the verdict on a stream message; None for a state, which is dealt with here."""
         gateway = gateway_of(arrival.topic, "state")
         if gateway is not None:
-            self._note_state(gateway, arrival.payload, now_ms)
+            self._note_state(gateway, arrival, now_ms)
             return None
         verdict = self._intake.judge(arrival.topic, arrival.payload, now_ms)
         if isinstance(verdict, Refused):
@@ -214,13 +212,12 @@ class Collector:
         now_s = time.monotonic()
         connected = self._connected()
         merging = flush or self._merged_s + MERGE_EVERY_S <= now_s
-        waiting = merging and (self._refused or self._states or self._alarms)
+        waiting = merging and (self._refused or self._presence or self._alarms)
         if not accepted and not waiting and not flush and self._confirmer.next_s(connected) > now_s:
             return
         with books.transaction(self._now_ms()):
             stored = [(arrival, verdict, self._store(books, verdict)) for arrival, verdict in accepted]
-            if merging:
-                self._merge(books)
+            states = self._merge(books) if merging else []
             # What is due is known only now, and its ranges are those of this transaction.
             for arrival, verdict, one in stored:
                 self._touch(books, arrival, verdict, one, now_s)
@@ -231,6 +228,7 @@ class Collector:
         self._committed_s = time.monotonic()
         if merging:
             self._merged_s = now_s
+            self._presence.saved(states)
             self._refused.clear()
             self._alarms.clear()
         self._settle(stored, now_s)
@@ -275,7 +273,9 @@ class Collector:
             figures.readings += one.readings
             figures.redelivered += one.redelivered
             figures.conflicts += one.conflicts
-            figures.gateways.add(one.gateway)
+            if one.gateway not in figures.gateways:
+                figures.gateways.add(one.gateway)
+                self._presence.known(self._intake, one.gateway, self._now_ms())
             if one.renewed:
                 left = self._renewal_left(one.gateway)
                 self._renewals[one.gateway] = (left - 1, now_s)
@@ -285,14 +285,12 @@ class Collector:
         left, since_s = self._renewals.get(gateway, (float(RENEWALS), 0.0))
         return min(float(RENEWALS), left + (time.monotonic() - since_s) / RENEWAL_EVERY_S)
 
-    def _merge(self, books: Books) -> None:
+    def _merge(self, books: Books) -> list[str]:
         """Write what was gathered since the last transaction: refusals, alarms, states."""
         for (name, gateway), number in self._refused.items():
             books.count(name, gateway, number)
         self._alarms.save(books.connection)
-        for gateway in [name for name in self._states if books.knows(name)]:
-            books.note_state(gateway, encode_plain(self._states[gateway]).decode())
-            del self._states[gateway]
+        return self._presence.save(books)
 
     def _confirmation(self, books: Books, plan: Plan) -> tuple[str, bytes]:
         entity = self._entity
@@ -331,36 +329,15 @@ class Collector:
     def _certificate(self) -> str:
         return base64.b64encode(self._key.certificate_der).decode()
 
-    def _note_state(self, gateway: str, payload: bytes, now_ms: int) -> None:
-        """Keep what a gateway claims of itself; two instances in turn are two boxes with one id."""
-        try:
-            state = decode_state(payload)
-        except WireError:
-            self._refused[f"refused.{Refusal.GARBAGE.value}", ""] += 1
-            return
-        if state.gateway != gateway:
-            self._refused[f"refused.{Refusal.OTHER_GATEWAY.value}", ""] += 1
-            return
-        self._states[gateway] = state
-        self._states.move_to_end(gateway)
-        if len(self._states) > STATES:
-            self._states.popitem(last=False)
-        if not state.instance:
-            return
-        seen = self._instances.setdefault(gateway, [])
-        if state.instance in seen[:-1]:
-            self._alarms.add(
-                Code.TWO_GATEWAYS,
-                gateway,
-                f"two boxes are connected as {gateway} in turn: find the one that is not it",
-                now_ms,
-            )
-        if state.instance in seen:
-            seen.remove(state.instance)
-        seen.append(state.instance)
-        del seen[:-INSTANCES]
-        if len(self._instances) > STATES:
-            self._instances.pop(next(iter(self._instances)))
+    def _note_state(self, gateway: str, arrival: Arrival, now_ms: int) -> None:
+        """Take what a gateway says of itself."""
+        refused, twins = self._presence.hear(self._intake, gateway, arrival.topic, arrival.payload, now_ms)
+        if refused is not None:
+            known = gateway if refused.authenticated else ""
+            self._refused[f"refused.state.{refused.reason.value}", known] += 1
+            self._alarms.add(refused.reason.value, known, refused.text, now_ms)
+        if twins:
+            self._alarms.add(Code.TWO_GATEWAYS, gateway, twins, now_ms)
 
     def _report(self, *, stopped: bool = False) -> None:
         """Write the status file and, from time to time, a line of the log."""

@@ -21,7 +21,7 @@ from typing import Final, Protocol
 import msgspec
 
 from certs.signing import BadSignature, Signer, TrustedSigners
-from core.codec import carried_certificate, decode_stream, unseal
+from core.codec import carried_certificate, decode_state, decode_stream, unseal
 from core.errors import TrustError, WireError
 from core.ids import is_epoch
 from core.manifest import Manifest, manifest_fault
@@ -35,6 +35,7 @@ from core.records import (
     QualityRecord,
     Record,
     Start,
+    State,
     StreamMessage,
 )
 from core.topics import Lane, StreamTopic
@@ -136,7 +137,7 @@ class Intake:
                 where.gateway,
                 f"gateway {where.gateway} is not in the list of gateways: add it, or find out who sends",
             )
-        opened = self._open(where, topic, payload, datetime.fromtimestamp(now_ms / 1000, UTC))
+        opened = self._open(where.gateway, topic, payload, now_ms)
         if isinstance(opened, Refused):
             return opened
         body, signer = opened
@@ -146,42 +147,57 @@ class Intake:
             return Refused(Refusal.GARBAGE, where.gateway, str(error), authenticated=True)
         return self._content(where, message, signer)
 
+    def judge_state(self, gateway: str, topic: str, payload: bytes, now_ms: int) -> State | Refused:
+        """Return the state that a gateway signed; it is told on its topic, retained, and as its will."""
+        opened = self._open(gateway, topic, payload, now_ms)
+        if isinstance(opened, Refused):
+            return opened
+        try:
+            state = decode_state(opened[0])
+        except WireError as error:
+            return Refused(Refusal.GARBAGE, gateway, str(error), authenticated=True)
+        if state.gateway != gateway:
+            text = f"the state is {state.gateway}'s, the topic {gateway}'s"
+            return Refused(Refusal.OTHER_GATEWAY, gateway, text, authenticated=True)
+        return state
+
     def _open(
-        self, where: StreamTopic, topic: str, payload: bytes, at: datetime
+        self, gateway: str, topic: str, payload: bytes, now_ms: int
     ) -> tuple[bytes, Signer | None] | Refused:
         """Return the body when the signature holds, with the signer if its certificate came along."""
-        verify = self._trusted.verifier(where.gateway, "stream", at)
-        key = (where.gateway, payload[4:12])
+        at = datetime.fromtimestamp(now_ms / 1000, UTC)
+        verify = self._trusted.verifier(gateway, "stream", at)
+        key = (gateway, payload[4:12])
         try:
             return unseal(topic, payload, verify), self._fresh.pop(key, None)
         except WireError as error:
-            return Refused(Refusal.GARBAGE, where.gateway, str(error))
+            return Refused(Refusal.GARBAGE, gateway, str(error))
         except BadSignature as error:
-            return Refused(Refusal.BAD_SIGNATURE, where.gateway, str(error))
+            return Refused(Refusal.BAD_SIGNATURE, gateway, str(error))
         except TrustError as error:
             unknown = error
         carried = carried_certificate(payload)
-        held = self._library.certificates(payload[4:12], where.gateway)
+        held = self._library.certificates(payload[4:12], gateway)
         fault: TrustError | None = None
         for der in [*held, *([carried] if carried is not None and carried not in held else [])]:
             try:
-                admitted = self._trusted.admit(der, subject=where.gateway, role="stream", at=at)
+                admitted = self._trusted.admit(der, subject=gateway, role="stream", at=at)
             except TrustError as error:
                 fault = error
                 continue
             if der not in held:
-                self._fresh[where.gateway, admitted.kid] = admitted
+                self._fresh[gateway, admitted.kid] = admitted
         if carried is None and not held:
-            return Refused(Refusal.UNKNOWN_KEY, where.gateway, str(unknown), ask_cert=True)
+            return Refused(Refusal.UNKNOWN_KEY, gateway, str(unknown), ask_cert=True)
         try:
             return unseal(topic, payload, verify), self._fresh.pop(key, None)
         except WireError as error:
-            return Refused(Refusal.GARBAGE, where.gateway, str(error))
+            return Refused(Refusal.GARBAGE, gateway, str(error))
         except BadSignature as error:
-            return Refused(Refusal.BAD_SIGNATURE, where.gateway, str(error))
+            return Refused(Refusal.BAD_SIGNATURE, gateway, str(error))
         except TrustError as error:
             text = str(fault or error)
-            return Refused(Refusal.UNTRUSTED, where.gateway, text, ask_cert=carried is None)
+            return Refused(Refusal.UNTRUSTED, gateway, text, ask_cert=carried is None)
 
     def _content(self, where: StreamTopic, message: StreamMessage, signer: Signer | None) -> Verdict:
         """Judge what a signed message says."""
@@ -216,9 +232,10 @@ class Intake:
                 return refused(Refusal.BAD_MANIFEST, f"manifest {manifest.hash}: {fault}")
         for manifest in brought:
             self._remember(manifest)
-        if not message.manifest:
+        known = self._known(message.manifest) if message.manifest else None
+        # A gap or judgement that names no manifest is of the one last told in its epoch.
+        if known is None and not (message.manifest and _needs_manifest(message)):
             return Accepted(where, message, space, [], {}, None, tuple(brought), signer)
-        known = self._known(message.manifest)
         if known is None:
             return refused(
                 Refusal.MANIFEST_MISSING,
@@ -269,6 +286,13 @@ class Intake:
 
 
 _encode = msgspec.json.Encoder().encode
+
+
+def _needs_manifest(message: StreamMessage) -> bool:
+    """Tell whether something in a message has a meaning by its manifest alone."""
+    return bool(message.rows) or any(
+        isinstance(one, QualityRecord) or (isinstance(one, Gap) and one.group > 0) for one in message.records
+    )
 
 
 def record_fault(record: Record) -> str | None:

@@ -1,5 +1,6 @@
 """The collector with a real mosquitto: mutual TLS, access rules, sharing, kill -9, small queues."""
 
+import contextlib
 import json
 import os
 import signal
@@ -21,10 +22,10 @@ from certs.authority import DevAuthority
 from certs.broker import write_broker_config
 from certs.contexts import client_context
 from certs.signing import TrustedSigners
-from core.codec import decode_ask, decode_confirmation, unseal
+from core.codec import decode_ask, decode_confirmation, encode_plain, seal, unseal
 from core.ranges import RangeSet
-from core.records import Alarm, Ask, Confirmation
-from core.topics import Lane, ask_topic, confirm_topic
+from core.records import Ask, Confirmation, State
+from core.topics import ask_topic, confirm_topic, state_topic
 from simulator.broker import Mosquitto, free_port
 from tests.support.gateway_double import ENTITY, GatewayDouble, Keys
 
@@ -68,9 +69,30 @@ class Uplink:
 
     def send(self, *messages: tuple[str, bytes]) -> None:
         """Publish and wait until the broker has them."""
+        until(self._client.is_connected, "the uplink is connected")
         sent = [self._client.publish(topic, payload, qos=1) for topic, payload in messages]
         for one in sent:
             one.wait_for_publish(DEADLINE_S)
+
+    def deliver(self, double: GatewayDouble, last: int, size: int = 20) -> None:
+        """Send rows up to a sequence, as an agent does: again and again until they are confirmed."""
+        end = time.monotonic() + DEADLINE_S
+        self.send(double.hello())
+        while not self.held(double.epoch).covers(1, last):
+            assert time.monotonic() < end, f"not confirmed in time: {self.held(double.epoch)!r}"
+            missing = self.held(double.epoch).missing(6, last)
+            for begin, stop in missing:
+                for first in range(begin, stop + 1, size):
+                    self.send(double.more(first, min(stop, first + size - 1)))
+            if not self.held(double.epoch).covers(1, 5):
+                self.send(double.hello())
+            self.settle(double.epoch, last)
+
+    def settle(self, epoch: str, last: int) -> None:
+        """Wait a little for confirmations of what was sent."""
+        end = time.monotonic() + 1.5
+        while time.monotonic() < end and not self.held(epoch).covers(1, last):
+            time.sleep(0.02)
 
     def held(self, epoch: str) -> RangeSet:
         """What the confirmations so far say of an epoch's data."""
@@ -140,10 +162,15 @@ class Site:
         self.books = self.directory / "books.db"
         self.broker.start()
 
-    def collect(self, name: str = "a") -> None:
-        """Start a collector and wait until it is subscribed."""
+    def use_books(self, path: Path) -> None:
+        """Put the books elsewhere."""
+        self.config.write_text(self.config.read_text().replace('"books.db"', f'"{path}"'))
+        self.books = path
+
+    def collect(self, name: str = "a", *, connected: bool = True) -> None:
+        """Start a collector and wait until it is connected."""
         log = (self.directory / f"{name}.log").open("ab")
-        before = self._log(name).count("connected, session")
+        before = self.log(name).count("connected, session")
         self.running[name] = subprocess.Popen(
             [
                 sys.executable,
@@ -161,11 +188,13 @@ class Site:
             env={**os.environ, "PYTHONPATH": "."},
         )
         log.close()
+        if not connected:
+            return
         until(
-            lambda: self._log(name).count("connected, session") > before or self._ended(name),
+            lambda: self.log(name).count("connected, session") > before or self._ended(name),
             f"collector {name} connects",
         )
-        assert not self._ended(name), self._log(name)
+        assert not self._ended(name), self.log(name)
 
     def kill9(self, name: str = "a") -> None:
         """Kill a collector."""
@@ -194,6 +223,8 @@ class Site:
 
     def rows(self) -> int:
         """Rows in the books."""
+        if not self.books.exists():
+            return 0
         number = self.query("SELECT count(*) FROM row")[0][0]
         assert isinstance(number, int)
         return number
@@ -217,7 +248,8 @@ class Site:
             env={**os.environ, "PYTHONPATH": "."},
         )
 
-    def _log(self, name: str) -> str:
+    def log(self, name: str = "a") -> str:
+        """What a collector said so far."""
         path = self.directory / f"{name}.log"
         return path.read_text() if path.exists() else ""
 
@@ -232,10 +264,28 @@ def site(tmp_path: Path) -> Iterator[Site]:
     made.close()
 
 
-def test_reading_is_in_the_books_and_confirmed(site: Site) -> None:
+@pytest.fixture
+def double(site: Site) -> GatewayDouble:
+    return GatewayDouble(site.keys.stream())
+
+
+@pytest.fixture
+def uplink(site: Site) -> Iterator[Uplink]:
+    made = Uplink(site)
+    yield made
+    made.close()
+
+
+def sequences(site: Site) -> list[object]:
+    return [seq for (seq,) in site.query("SELECT seq FROM row ORDER BY seq")]
+
+
+def alarms(site: Site) -> dict[object, object]:
+    return dict(site.query("SELECT code, gateway FROM alarm"))  # type: ignore[arg-type]
+
+
+def test_reading_is_in_the_books_and_confirmed(site: Site, uplink: Uplink, double: GatewayDouble) -> None:
     site.collect()
-    double = GatewayDouble(site.keys.stream())
-    uplink = Uplink(site)
     uplink.send(double.hello(last=5))
     until(lambda: uplink.held(double.epoch).covers(1, 5), "the confirmation")
     assert uplink.confirmations[0].cert
@@ -243,5 +293,232 @@ def test_reading_is_in_the_books_and_confirmed(site: Site) -> None:
     assert listed.returncode == 0, listed.stderr
     values = [json.loads(line)["value"] for line in listed.stdout.splitlines()]
     assert values == ["3.0", "3.1", "3.2", "4.0", "4.1", "4.2", "5.0", "5.1", "5.2"]
-    uplink.close()
+    assert site.portico("completeness").returncode == 0
+    assert site.portico("verify").returncode == 0
+
+
+def test_orderly_end_stores_and_confirms_what_came(site: Site, uplink: Uplink, double: GatewayDouble) -> None:
+    site.collect()
+    double.within = 600
+    uplink.send(double.hello(last=30))
+    until(lambda: site.rows() == 28, "the rows")
+    assert not uplink.confirmations
     assert site.terminate() == 0
+    until(lambda: uplink.held(double.epoch).covers(1, 30), "the confirmation at the end")
+    status = json.loads((site.directory / "collector-a.json").read_text())
+    assert (status["running"], status["readings"], status["failure"]) == (False, 84, "")
+
+
+def test_killed_collector_loses_nothing(site: Site, uplink: Uplink, double: GatewayDouble) -> None:
+    site.collect()
+    sender = threading.Thread(target=uplink.deliver, args=(double, 4000))
+    sender.start()
+    for _ in range(3):
+        before = site.rows()
+        until(lambda before=before: site.rows() > before or not sender.is_alive(), "some rows")  # type: ignore[misc]
+        site.kill9()
+        site.collect()
+    sender.join(2 * DEADLINE_S)
+    assert uplink.held(double.epoch).covers(1, 4000)
+    assert sequences(site) == list(range(3, 4001))
+    assert site.query("SELECT count(*) FROM conflict") == [(0,)]
+    assert site.portico("verify").returncode == 0
+
+
+def test_two_collectors_share_the_work_and_one_may_be_killed(tmp_path: Path) -> None:
+    site = Site(tmp_path, share="collectors")
+    try:
+        site.collect("a")
+        site.collect("b")
+        double, uplink = GatewayDouble(site.keys.stream()), Uplink(site)
+        uplink.deliver(double, 1000)
+        for name in ("a", "b"):
+            path = site.directory / f"collector-{name}.json"
+            until(lambda path=path: json.loads(path.read_text())["messages"] > 0, f"{name} takes its share")  # type: ignore[misc]
+        site.kill9("b")
+        uplink.deliver(double, 2000)
+        assert sequences(site) == list(range(3, 2001))
+        numbers = [one.n for one in uplink.confirmations]
+        assert len(set(numbers)) == len(numbers)
+        assert len({one.books for one in uplink.confirmations}) == 1
+        uplink.close()
+    finally:
+        site.close()
+
+
+def test_small_broker_queue_costs_a_resend_and_no_reading(tmp_path: Path) -> None:
+    site = Site(tmp_path, max_queued_messages=10)
+    try:
+        site.collect()
+        site.kill9()  # its session stays, and the broker drops what does not fit, after its PUBACK
+        double, uplink = GatewayDouble(site.keys.stream()), Uplink(site)
+        uplink.send(double.hello(), *(double.more(n, n + 3) for n in range(6, 1206, 4)))
+        site.collect()
+        until(lambda: site.rows() > 0, "what the broker had kept")
+        uplink.deliver(double, 1205)
+        assert sequences(site) == list(range(3, 1206))
+        uplink.close()
+    finally:
+        site.close()
+
+
+def test_broker_that_is_killed_is_found_again(site: Site, uplink: Uplink, double: GatewayDouble) -> None:
+    site.collect()
+    uplink.deliver(double, 100)
+    site.broker.kill9()
+    until(lambda: "ended the connection" in site.log(), "the loss is noticed")
+    site.broker.start()
+    until(lambda: "is back after" in site.log(), "the collector connects again")
+    uplink.deliver(double, 300)
+    assert sequences(site) == list(range(3, 301))
+    assert site.log().count("ended the connection") == 1
+
+
+def test_garbage_and_forgery_are_counted_and_change_nothing(
+    site: Site, uplink: Uplink, double: GatewayDouble
+) -> None:
+    site.collect()
+    topic, payload = double.more(6, 9)
+    forged = (topic, payload[:-1] + bytes([payload[-1] ^ 1]))
+    uplink.send(
+        double.hello(), (topic, b"garbage"), (topic, b""), forged, double.sealed(6, 6, [b"[6,9,0,[],[]]"])
+    )
+    uplink.send((topic, payload))
+    until(lambda: uplink.held(double.epoch).covers(1, 9), "the good ones")
+    until(lambda: {"garbage", "bad-signature", "bad-row"} <= alarms(site).keys(), "the alarms")
+    assert alarms(site)["bad-signature"] == ""
+    assert alarms(site)["bad-row"] == GATEWAY
+    assert sequences(site) == list(range(3, 10))
+    until(lambda: any("group 9" in one.text for one in uplink.asks), "the gateway is told why")
+
+
+def test_unknown_key_and_missing_manifest_are_asked_for(
+    site: Site, uplink: Uplink, double: GatewayDouble
+) -> None:
+    site.collect()
+    uplink.send(double.more(6, 9))
+    until(lambda: any("cert" in one.want for one in uplink.asks), "the question for the certificate")
+    uplink.send(double.more(6, 9, cert=True))
+    wanted = double.manifest.hash()
+    until(lambda: any(wanted in one.manifests for one in uplink.asks), "the question for the manifest")
+    assert site.rows() == 0
+    assert not uplink.confirmations
+    uplink.send(double.more(6, 9, manifests=[double.manifest]))
+    until(lambda: uplink.held(double.epoch).covers(6, 9), "the confirmation")
+
+
+def test_books_put_back_are_noticed_and_filled_again(
+    site: Site, uplink: Uplink, double: GatewayDouble
+) -> None:
+    site.collect()
+    uplink.deliver(double, 50)
+    site.terminate()
+    copy = site.books.read_bytes()
+    site.collect()
+    uplink.deliver(double, 200)
+    site.terminate()
+    first = uplink.confirmations[-1]
+    for name in ("books.db-wal", "books.db-shm"):
+        (site.directory / name).unlink(missing_ok=True)
+    site.books.write_bytes(copy)
+    site.collect()
+    double.books, double.n = first.books, first.n
+    uplink.send(double.more(201, 204))
+    until(lambda: uplink.confirmations[-1].books > first.books, "a new books id")
+    # It says at once what the copy still holds, and no more.
+    until(lambda: double.epoch in uplink.confirmations[-1].held, "what they hold")
+    assert uplink.confirmations[-1].held[double.epoch] == [(1, 50), (201, 204)]
+    uplink.confirmations.clear()
+    uplink.deliver(double, 204)
+    assert sequences(site) == list(range(3, 205))
+    assert "books-restored" in alarms(site)
+
+
+def test_two_boxes_with_one_id_in_turn_are_an_alarm(
+    site: Site, uplink: Uplink, double: GatewayDouble
+) -> None:
+    site.collect()
+    uplink.send(double.hello())
+    topic = state_topic(GATEWAY)
+    for instance in ("one", "two", "one"):
+        state = State(v=1, gateway=GATEWAY, online=True, at=1, instance=instance, software="test 1")
+        uplink.send((topic, seal(topic, encode_plain(state), double.key)))
+    until(lambda: alarms(site).get("two-gateways-one-id") == GATEWAY, "the alarm")
+    until(lambda: "test 1" in site.portico("gateways").stdout, "the state")
+
+
+def test_person_can_ask_for_a_range(site: Site, uplink: Uplink, double: GatewayDouble) -> None:
+    site.collect()
+    uplink.deliver(double, 20)
+    asked = site.portico("ask", GATEWAY, "--epoch", double.epoch, "--first", "5", "--last", "9")
+    assert asked.returncode == 0, asked.stderr
+    until(lambda: any(one.ranges == {double.epoch: [(5, 9)]} for one in uplink.asks), "the question")
+    assert uplink.asks[-1].n > uplink.confirmations[-1].n
+
+
+def test_broker_that_is_not_there_is_one_sentence_and_found_later(site: Site, double: GatewayDouble) -> None:
+    site.broker.stop()
+    site.collect(connected=False)
+    until(lambda: "nothing listens at" in site.log(), "the sentence")
+    site.broker.start()
+    until(lambda: "is back" in site.log(), "the connection")
+    assert site.log().count("nothing listens at") == 1
+    uplink = Uplink(site)
+    uplink.deliver(double, 20)
+    uplink.close()
+
+
+def test_certificate_of_another_authority_is_a_sentence(site: Site, tmp_path: Path) -> None:
+    foreign = DevAuthority.create(tmp_path / "foreign")
+    text = site.config.read_text()
+    site.config.write_text(text.replace(f'ca = "{site.authority.ca_path}"', f'ca = "{foreign.ca_path}"'))
+    site.collect(connected=False)
+    until(lambda: "certificate that is not trusted" in site.log(), "the sentence")
+    assert site.terminate() == 0
+
+
+def test_wrong_signing_certificate_ends_at_once_with_a_sentence(site: Site) -> None:
+    site.keys.stream()
+    text = site.config.read_text()
+    site.config.write_text(text.replace(f"{ENTITY}.sign", f"{GATEWAY}.sign"))
+    ended = site.portico("run")
+    assert ended.returncode == 2
+    assert "must be of 'dso.example' in role 'collector'" in ended.stderr
+
+
+def test_development_authority_is_refused_in_production(site: Site) -> None:
+    text = site.config.read_text()
+    site.config.write_text(text.replace("[headend]", '[headend]\nsetting = "production"'))
+    ended = site.portico("run")
+    assert ended.returncode == 1
+    assert "development authority" in ended.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
+def test_full_disk_keeps_everything_waiting_and_loses_nothing(
+    site: Site, uplink: Uplink, double: GatewayDouble
+) -> None:
+    small = site.directory / "small"
+    small.mkdir()
+    subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(small)], check=True, timeout=DEADLINE_S
+    )
+    try:
+        site.use_books(small / "books.db")
+        site.collect()
+        uplink.deliver(double, 100)
+        ballast = small / "ballast"
+        with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while file.write(bytes(4096)):
+                pass
+        uplink.send(*(double.more(n, n + 99) for n in range(101, 3101, 100)))
+        until(lambda: "make room" in site.log(), "the sentence")
+        assert not uplink.held(double.epoch).covers(1, 3100)
+        ballast.unlink()
+        until(lambda: uplink.held(double.epoch).covers(1, 3100), "all that waited")
+        assert sequences(site) == list(range(3, 3101))
+        site.terminate()
+    finally:
+        for name in list(site.running):
+            site.kill9(name)
+        subprocess.run(["umount", str(small)], check=True, timeout=DEADLINE_S)

@@ -140,9 +140,9 @@ class GatewayDouble:
         records: list[Record] = [self.start(**more), self.manifest_record()]  # type: ignore[arg-type]
         return self.sealed(1, last, self.rows(3, last), records, cert=True)
 
-    def more(self, first: int, last: int, **header: object) -> tuple[str, bytes]:
+    def more(self, first: int, last: int, *, cert: bool = False, **header: object) -> tuple[str, bytes]:
         """A later message of rows first..last."""
-        return self.sealed(first, last, self.rows(first, last), **header)  # type: ignore[arg-type]
+        return self.sealed(first, last, self.rows(first, last), cert=cert, **header)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
