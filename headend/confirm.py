@@ -116,7 +116,8 @@ class Confirmer:
             self.dropped += 1
         if wants_cert:
             due.introduced, due.within_s = False, 0.0
-        due.whole = due.whole or not knows_us
+        # Who lacks our certificate could not read what we said before: it hears of everything again.
+        due.whole = due.whole or wants_cert or not knows_us
         question = self._questions.get(gateway)
         if question is not None and question.want_cert:
             question.want_cert = False

@@ -85,6 +85,15 @@ def test_certificate_goes_along_once_and_when_it_is_wanted() -> None:
     assert seen == [True, False, True, False]
 
 
+def test_gateway_that_could_not_read_the_last_confirmation_hears_of_everything() -> None:
+    confirmer = Confirmer()
+    touch(confirmer, 100.0, epoch="before")
+    settle(confirmer, 100.0)
+    touch(confirmer, 101.0, epoch="after", wants_cert=True)
+    plan = confirmer.plan(101.0, UP)[0]
+    assert (plan.whole, plan.with_cert) == (True, True)
+
+
 def test_gateway_that_knows_other_books_hears_of_everything() -> None:
     confirmer = Confirmer()
     touch(confirmer, 100.0, knows_us=False)
