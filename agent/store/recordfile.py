@@ -4,27 +4,30 @@ Synchronous, no threads, no policy: the writer thread owns the one writing
 connection, readers open their own for one short transaction each.  Ids are the
 local order over all epochs; a sequence is an id minus the base of its epoch.
 
-Relies on SQLite in WAL mode with ``synchronous=FULL``: a commit that returned
-survives a power cut as far as the drive keeps its promise.
+Every record carries a checksum over its bytes, its id, group and tick: what was
+changed by a failing disk is found when it is read, never sent.
 """
 
+import contextlib
 import json
 import sqlite3
+import zlib
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Final, NamedTuple
 
+from agent.store.connection import CHECKPOINT_PAGES, PAGE_SIZE, connect, file_bytes, translated, wal_of
 from agent.store.schema import migrate
-from core.errors import StoreCorrupt, StoreError, StoreFull
+from core.errors import StoreCorrupt, StoreError
 from core.ranges import Range, RangeSet
 
-PAGE_SIZE = 4096
-SYNCHRONOUS = "FULL"
-"""A commit waits for the drive.  NORMAL would lose acknowledged rows at a power cut (tests/powercut.py)."""
-CHECKPOINT_PAGES = 1000
-"""SQLite folds the WAL back after so many pages; a larger WAL writes hot pages less often."""
+HEAD: Final = 2
+"""Records at the begin of an epoch that stay as long as any other of it: start and manifest."""
+LOOK_BACK: Final = 200_000
+"""Records looked at for the last tick of each group; a note made while running cuts the look short."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +43,7 @@ class Epoch:
     """``stop`` when it was closed in order; None otherwise."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(NamedTuple):
     """One record as it lies in the file."""
 
     id: int
@@ -61,76 +63,83 @@ class RouteState:
     held: tuple[Range, ...]
 
 
-def connect(path: Path, *, readonly: bool = False) -> sqlite3.Connection:
-    """Open a connection in autocommit mode, so that every transaction is visible in the code."""
-    mode = "ro" if readonly else "rwc"
-    db = sqlite3.connect(
-        f"file:{path}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False, timeout=10
-    )
-    if not readonly:
-        db.execute(f"PRAGMA page_size={PAGE_SIZE}")
-        db.execute("PRAGMA journal_mode=WAL")
-        db.execute(f"PRAGMA synchronous={SYNCHRONOUS}")
-        db.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
-        db.execute("PRAGMA cache_size=-4096")
-    return db
-
-
-def translated(error: sqlite3.Error, path: Path) -> StoreError:
-    """Return the error of our tree for one of SQLite's."""
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code == sqlite3.SQLITE_FULL:
-        return StoreFull(f"no room on the disk for {path}: free some, nothing that was committed is lost")
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return StoreCorrupt(f"{path} is damaged: {error}; the next start sets it aside and salvages it")
-    return StoreError(f"{path}: {error}")
+def checksum(id_: int, grp: int, tick: int, body: bytes) -> int:
+    """Return the CRC-32 over a body, seeded with the place it belongs to."""
+    return zlib.crc32(body, (id_ * 31 + grp * 7 + tick) & 0xFFFFFFFF)
 
 
 class RecordFile:
     """The writing side of one file; every method is one transaction or a part of the caller's."""
 
-    def __init__(self, path: Path, kind: str) -> None:
-        """Open or create; raises StoreCorrupt, StoreTooNew or StoreError."""
+    def __init__(self, path: Path, kind: str, checkpoint: int = CHECKPOINT_PAGES) -> None:
+        """Open or create; raises StoreCorrupt, StoreTooNew or another StoreError."""
         self.path = path
         try:
-            self.db = connect(path)
-            migrate(self.db, kind, str(path))
-            self.epochs: list[Epoch] = self._read_epochs()
-            row = self.db.execute("SELECT min(id), max(id) FROM record").fetchone()
+            self.db = connect(path, checkpoint=checkpoint)
         except sqlite3.Error as error:
             raise translated(error, path) from error
-        self.low: int = row[0] or 1
-        """Smallest id that may still be in the file."""
-        self.top: int = max(row[1] or 0, self.epochs[-1].base if self.epochs else 0)
-        """Largest id ever given; the newest record is never deleted, so this survives a restart."""
+        try:
+            migrate(self.db, kind, path)
+            self.epochs = [Epoch(*row) for row in self.db.execute(_EPOCHS)]
+            low, newest = self._one("SELECT min(id) FROM record"), self._one("SELECT max(id) FROM record")
+            held = max((last for state in self.routes().values() for _, last in state.held), default=0)
+            base = self.epochs[-1].base if self.epochs else 0
+            self.top: int = max(newest or 0, base, held)
+            """Largest id ever given; the newest record is never deleted, so this survives a restart."""
+            self.low: int = low or 1
+            """Smallest id that may still be in the file."""
+            self.loose: int = self._first_loose()
+            """Smallest id that may be deleted: the head of the oldest epoch stays with its rows."""
+        except sqlite3.Error as error:
+            self.db.close()
+            raise translated(error, path) from error
+        except StoreError:
+            self.db.close()
+            raise
 
-    def _read_epochs(self) -> list[Epoch]:
-        rows = self.db.execute("SELECT epoch, base, begun_ms, boot, ended FROM epoch ORDER BY base")
-        return [Epoch(*row) for row in rows]
+    def _one(self, query: str, *values: object) -> int | None:
+        row = self.db.execute(query, values).fetchone()
+        return None if row is None or row[0] is None else int(row[0])
+
+    def _first_loose(self) -> int:
+        head = self._one("SELECT from_id FROM manifest_span WHERE from_id = ?", self.low)
+        after = self.low + HEAD if head is not None else self.low
+        return self._one("SELECT min(id) FROM record WHERE id >= ?", after) or self.top + 1
 
     def close(self) -> None:
         """Close the connection; the last one folds the WAL back."""
         self.db.close()
 
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Commit what the block does, all or nothing, also in what this object remembers."""
+        before = self.top, self.low, self.loose, self.epochs
+        try:
+            self.db.execute("BEGIN IMMEDIATE")
+            yield
+            self.db.execute("COMMIT")
+        except BaseException:
+            self.top, self.low, self.loose, self.epochs = before
+            with contextlib.suppress(sqlite3.Error):
+                if self.db.in_transaction:
+                    self.db.execute("ROLLBACK")
+            raise
+
     # --- epochs
 
-    def begin_epoch(self, epoch: str, begun_ms: int, boot: str, skip: int = 0) -> Epoch:
-        """Begin a new epoch behind everything in the file (inside the caller's transaction)."""
-        begun = Epoch(epoch, self.top + skip, begun_ms, boot, None)
-        if self.epochs and self.epochs[-1].base == begun.base:
-            # The epoch before never wrote anything here (a quiet control lane): nothing refers to it.
-            self.db.execute("DELETE FROM epoch WHERE base = ?", (begun.base,))
-            self.epochs = self.epochs[:-1]
-        self.db.execute(
-            "INSERT INTO epoch (base, epoch, begun_ms, boot) VALUES (?, ?, ?, ?)",
+    def begin_epoch(self, epoch: str, begun_ms: int, boot: str, above: int = 0) -> Epoch:
+        """Begin an epoch behind the whole file and behind id ``above`` (in the caller's transaction)."""
+        begun = Epoch(epoch, max(self.top, above), begun_ms, boot, None)
+        self.db.execute(  # an epoch without a record, as the control lane has them, is replaced
+            "INSERT OR REPLACE INTO epoch (base, epoch, begun_ms, boot) VALUES (?, ?, ?, ?)",
             (begun.base, epoch, begun_ms, boot),
         )
         self.top = begun.base
-        self.epochs = [*self.epochs, begun]
+        self.epochs = [*(known for known in self.epochs if known.base < begun.base), begun]
         return begun
 
     def end_epoch(self, how: str) -> None:
-        """Note how the current epoch ended (inside the caller's transaction)."""
+        """Note how the current epoch ended (in the caller's transaction)."""
         self.db.execute("UPDATE epoch SET ended = ? WHERE base = ?", (how, self.epochs[-1].base))
 
     def epoch_spans(self) -> list[tuple[Epoch, int]]:
@@ -142,7 +151,7 @@ class RecordFile:
     def epoch_of(self, id_: int) -> Epoch:
         """Return the epoch an id belongs to."""
         epochs = self.epochs
-        return epochs[bisect_right(epochs, id_ - 1, key=lambda epoch: epoch.base) - 1]
+        return epochs[max(bisect_right(epochs, id_ - 1, key=_base) - 1, 0)]
 
     def ids_of(self, epoch: str, ranges: Iterable[Range]) -> list[Range]:
         """Return ids for sequences of an epoch, cut to what can be in the file; none for a foreign epoch."""
@@ -155,9 +164,9 @@ class RecordFile:
     # --- records
 
     def insert(self, rows: list[tuple[int, int, int, bytes]]) -> None:
-        """Insert (id, grp, tick, body) (inside the caller's transaction); ids go on from :attr:`top`."""
-        self.db.executemany("INSERT INTO record (id, grp, tick, body) VALUES (?, ?, ?, ?)", rows)
+        """Insert (id, grp, tick, body) (in the caller's transaction); ids go on from :attr:`top`."""
         if rows:
+            self.db.executemany(_INSERT, [(*row, checksum(*row)) for row in rows])
             self.top = max(self.top, rows[-1][0])
 
     def add_manifest(self, hash_: str, from_id: int, body: bytes) -> None:
@@ -165,26 +174,31 @@ class RecordFile:
         self.db.execute("INSERT OR REPLACE INTO manifest VALUES (?, ?)", (hash_, body))
         self.db.execute("INSERT OR REPLACE INTO manifest_span VALUES (?, ?)", (from_id, hash_))
 
-    def last_ticks(
-        self, groups_by_manifest: dict[str, dict[int, str]], limit: int = 200_000
-    ) -> dict[str, int]:
+    def manifests(self) -> dict[str, bytes]:
+        """Return the bytes of every manifest in the file by its hash."""
+        return dict(self.db.execute("SELECT hash, body FROM manifest"))
+
+    def manifest_spans(self) -> list[tuple[int, str]]:
+        """Return (first id, hash) of every manifest's term, in order."""
+        return self.db.execute("SELECT from_id, hash FROM manifest_span ORDER BY from_id").fetchall()
+
+    def last_ticks(self, keys: dict[str, dict[int, str]], limit: int = LOOK_BACK) -> dict[str, int]:
         """Return the last committed tick by group key, looking back over at most ``limit`` records.
 
-        A note made while running (:meth:`note_ticks`) cuts the look short.
+        ``keys`` gives the key of each group number by the hash of the manifest.
         """
-        ticks: dict[str, int] = {}
-        noted_at = 0
-        noted = self.meta("ticks")
-        if noted is not None:
-            document = json.loads(noted)
-            noted_at, ticks = document["id"], document["ticks"]
-        spans = self.db.execute("SELECT from_id, hash FROM manifest_span ORDER BY from_id").fetchall()
-        begins = [span[0] for span in spans]
+        noted = self.note("ticks")
+        noted_at = noted.get("id")
+        if not isinstance(noted_at, int):
+            noted_at = 0
+        ticks = ticks_in(noted, "ticks") if noted_at else {}
+        spans = self.manifest_spans()
+        begins = [begin for begin, _ in spans]
         found: dict[str, int] = {}
         query = "SELECT id, grp, tick FROM record WHERE id > ? AND grp > 0 ORDER BY id DESC LIMIT ?"
         for id_, grp, tick in self.db.execute(query, (noted_at, limit)):
             at = bisect_right(begins, id_) - 1
-            key = groups_by_manifest.get(spans[at][1], {}).get(grp) if at >= 0 else None
+            key = keys.get(spans[at][1], {}).get(grp) if at >= 0 else None
             if key is not None and key not in found:
                 found[key] = tick
         return ticks | found
@@ -193,64 +207,67 @@ class RecordFile:
         """Remember the last committed ticks, so that the next start need not look far back."""
         self.set_meta("ticks", json.dumps({"id": self.top, "ticks": ticks}))
 
-    def manifests(self) -> list[tuple[int, str, bytes]]:
-        """Return (from_id, hash, body) of every manifest in the file, in order."""
-        return self.db.execute(
-            "SELECT from_id, hash, body FROM manifest_span JOIN manifest USING (hash) ORDER BY from_id"
-        ).fetchall()
-
     # --- what the other end holds
 
     def routes(self) -> dict[str, RouteState]:
-        """Return every route remembered."""
-        rows = self.db.execute("SELECT name, entity, books, n, held FROM route")
-        return {
-            name: RouteState(name, entity, books, n, tuple((a, b) for a, b in json.loads(held)))
-            for name, entity, books, n, held in rows
-        }
+        """Return every route remembered; one whose memory is damaged sends everything again."""
+        found = {}
+        for name, entity, books, n, held, crc in self.db.execute(_ROUTES):
+            if zlib.crc32(held.encode()) == crc:
+                found[name] = RouteState(name, entity, books, n, tuple((a, b) for a, b in json.loads(held)))
+        return found
 
     def save_route(self, state: RouteState) -> None:
         """Keep what a route's books hold."""
+        held = json.dumps(state.held)
         self.db.execute(
-            "INSERT OR REPLACE INTO route (name, entity, books, n, held) VALUES (?, ?, ?, ?, ?)",
-            (state.name, state.entity, state.books, state.n, json.dumps(state.held)),
+            "INSERT OR REPLACE INTO route (name, entity, books, n, held, crc) VALUES (?, ?, ?, ?, ?, ?)",
+            (state.name, state.entity, state.books, state.n, held, zlib.crc32(held.encode())),
         )
-
-    def forget_route(self, name: str) -> None:
-        """Drop what is remembered of a route that is no longer configured."""
-        self.db.execute("DELETE FROM route WHERE name = ?", (name,))
 
     # --- room
 
     def used_bytes(self) -> int:
         """Return bytes of pages in use plus the WAL file."""
-        pages = self.db.execute("PRAGMA page_count").fetchone()[0]
-        free = self.db.execute("PRAGMA freelist_count").fetchone()[0]
-        wal = self.path.with_name(self.path.name + "-wal")
-        return int(pages - free) * PAGE_SIZE + (wal.stat().st_size if wal.exists() else 0)
+        pages = self._one("PRAGMA page_count") or 0
+        free = self._one("PRAGMA freelist_count") or 0
+        return (pages - free) * PAGE_SIZE + file_bytes(wal_of(self.path))
 
     def delete_below(self, below: int, at_most: int) -> int:
-        """Delete the oldest records with id < ``below``, at most so many; the newest always stays.
+        """Delete the oldest records with id < ``below``, at most so many (in the caller's transaction).
 
-        Returns how many went.  One DELETE of 500,000 rows made a 750 MB WAL: steps are bounded.
+        The newest always stays, and so does the head of an epoch of which rows stay: without its
+        manifest nobody could read them.  Returns how many went.  Steps are bounded: one DELETE of
+        500,000 rows made a 750 MB WAL.
         """
-        below = min(below, self.top)
-        row = self.db.execute(
-            "SELECT id FROM record WHERE id < ? ORDER BY id LIMIT 1 OFFSET ?", (below, at_most)
-        ).fetchone()
-        end = row[0] if row is not None else below
-        gone = self.db.execute("DELETE FROM record WHERE id < ?", (end,)).rowcount
-        oldest = self.db.execute("SELECT min(id) FROM record").fetchone()[0]
-        self.low = oldest if oldest is not None else end
+        below = min(below, self._one("SELECT max(id) FROM record") or 0)
+        if below <= self.loose:
+            return 0
+        beyond = "SELECT id FROM record WHERE id >= ? AND id < ? ORDER BY id LIMIT 1 OFFSET ?"
+        end = self._one(beyond, self.loose, below, at_most) or below
+        stays = self.epoch_of(end).base + 1
+        if self._one("SELECT from_id FROM manifest_span WHERE from_id = ?", stays) is None:
+            stays = end  # an epoch without a head: the control lane
+        gone = self.db.execute("DELETE FROM record WHERE id < ?", (min(stays, end),)).rowcount
+        after_head = min(stays + HEAD, end)
+        gone += self.db.execute("DELETE FROM record WHERE id >= ? AND id < ?", (after_head, end)).rowcount
+        self.low = self._one("SELECT min(id) FROM record") or end
+        self.loose = self._one("SELECT min(id) FROM record WHERE id >= ?", max(end, after_head)) or end
+        self._forget_epochs()
+        return gone
+
+    def _forget_epochs(self) -> None:
+        """Drop the epochs and manifests of which no record is left."""
         while len(self.epochs) > 1 and self.epochs[1].base < self.low:
             self.db.execute("DELETE FROM epoch WHERE base = ?", (self.epochs[0].base,))
             self.epochs = self.epochs[1:]
-        spans = self.db.execute("SELECT from_id FROM manifest_span ORDER BY from_id").fetchall()
-        for (_,), (following,) in pairwise(spans):
+        cut = None
+        for (_, _), (following, _) in pairwise(self.manifest_spans()):
             if following <= self.low:
-                self.db.execute("DELETE FROM manifest_span WHERE from_id < ?", (following,))
-        self.db.execute("DELETE FROM manifest WHERE hash NOT IN (SELECT hash FROM manifest_span)")
-        return gone
+                cut = following
+        if cut is not None:
+            self.db.execute("DELETE FROM manifest_span WHERE from_id < ?", (cut,))
+            self.db.execute("DELETE FROM manifest WHERE hash NOT IN (SELECT hash FROM manifest_span)")
 
     # --- notes
 
@@ -259,35 +276,63 @@ class RecordFile:
         row = self.db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         return None if row is None else str(row[0])
 
+    def note(self, key: str) -> dict[str, object]:
+        """Return a note that is a JSON object; empty when there is none, or when it is damaged."""
+        try:
+            found = json.loads(self.meta(key) or "{}")
+        except ValueError:
+            return {}
+        return found if isinstance(found, dict) else {}
+
     def set_meta(self, key: str, value: str) -> None:
         """Keep a note."""
         self.db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
     def present(self, known: Epoch, end: int) -> RangeSet:
-        """Return the sequences of an epoch that are in the file (used after salvage: a full look)."""
-        ids = [
-            row[0]
-            for row in self.db.execute(
-                "SELECT id FROM record WHERE id > ? AND id <= ? ORDER BY id",
-                (known.base, end),
-            )
-        ]
-        found = RangeSet()
-        if not ids:
-            return found
-        begin = ids[0]
-        for before, after in pairwise(ids):
-            if after != before + 1:
-                found.add(begin - known.base, before - known.base)
-                begin = after
-        found.add(begin - known.base, ids[-1] - known.base)
-        return found
+        """Return the sequences of an epoch that are in the file (a full look: after salvage only)."""
+        found: list[Range] = []
+        first = last = None
+        query = "SELECT id - ? FROM record WHERE id > ? AND id <= ? ORDER BY id"
+        for (seq,) in self.db.execute(query, (known.base, known.base, end)):
+            if last is not None and seq != last + 1:
+                found.append((first or seq, last))
+                first = seq
+            first, last = first or seq, seq
+        return RangeSet(found if last is None else [*found, (first or last, last)])
+
+
+_EPOCHS: Final = "SELECT epoch, base, begun_ms, boot, ended FROM epoch ORDER BY base"
+_ROUTES: Final = "SELECT name, entity, books, n, held, crc FROM route"
+_INSERT: Final = "INSERT INTO record (id, grp, tick, body, crc) VALUES (?, ?, ?, ?, ?)"
+
+
+def ticks_in(note: dict[str, object], name: str) -> dict[str, int]:
+    """Return the ticks by group key that a note holds under a name; what is no such thing is left out."""
+    found = note.get(name)
+    if not isinstance(found, dict):
+        return {}
+    return {key: tick for key, tick in found.items() if isinstance(key, str) and isinstance(tick, int)}
+
+
+def _base(epoch: Epoch) -> int:
+    return epoch.base
 
 
 def read_records(db: sqlite3.Connection, first: int, last: int, limit: int) -> list[Stored]:
-    """Return the records with ids in first..last, at most ``limit``, from a reader's connection."""
+    """Return the records with ids in first..last, at most ``limit``, from a reader's connection.
+
+    Raises :class:`StoreCorrupt` when one of them is not what was written.
+    """
     rows = db.execute(
-        "SELECT id, grp, tick, body FROM record WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?",
+        "SELECT id, grp, tick, body, crc FROM record WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?",
         (first, last, limit),
     ).fetchall()
-    return [Stored(*row) for row in rows]
+    found = []
+    for id_, grp, tick, body, crc in rows:
+        if checksum(id_, grp, tick, body) != crc:
+            raise StoreCorrupt(
+                f"record {id_} of the store is not what was written: the disk changed it; "
+                "the next start sets the file aside and salvages it"
+            )
+        found.append(Stored(id_, grp, tick, body))
+    return found

@@ -1,24 +1,53 @@
 """Setting a damaged file aside, and saving what can be read of it under its old epochs.
 
 The damaged file is renamed, never changed.  Epochs, manifests and routes are
-copied as far as SQLite can read them, then the records, in ever smaller steps
-around what cannot be read.  What was lost is told in the start record of the
-next epoch, so the other end can close the old ones.
+copied as far as SQLite can read them, then every record whose checksum holds; where
+SQLite cannot go on, the pages are read without it.  A record without its epoch or
+its manifest has no identity or no meaning, and is lost.  What was lost is told in
+the start record of the next epoch, so the other end can close the old ones.
+
+A salvage that is itself interrupted goes on at the next start: a mark beside the
+file names what was set aside, and the new file gets its name when it is whole.
 """
 
 import contextlib
+import hashlib
+import logging
+import os
 import sqlite3
 import time
-from dataclasses import dataclass
+import zlib
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from agent.store.recordfile import RecordFile, connect
-from core.errors import StoreError
+from agent.store.connection import connect, file_bytes, wal_of
+from agent.store.leafpages import records_in
+from agent.store.recordfile import Epoch, RecordFile, Stored, checksum
+from agent.store.room import ASIDE
+from agent.store.schema import version_of
+from core.ranges import RangeSet
+
+log = logging.getLogger(__name__)
 
 STEP: Final = 4096
+SMALLEST_STEP: Final = 64
+"""Around damage SQLite is asked for no less; the pages are read directly instead."""
 MARK: Final = ".damaged"
 """A file ``readings.db.damaged`` asks the next start to salvage ``readings.db``."""
+SUFFIXES: Final = ("-wal", "-shm", "")
+FILLED: Final = ".salvage"
+
+
+@dataclass(frozen=True, slots=True)
+class Spare:
+    """What another file remembers of this one: enough to name and to read its records."""
+
+    epochs: tuple[tuple[Epoch, str], ...] = ()
+    """Epochs with the hash of their manifest."""
+    manifests: dict[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,114 +56,250 @@ class Salvage:
 
     aside: Path
     records: int
-    unreadable_steps: int
+    whole: bool
+    """SQLite could read all of it; else pages were read without it, and something may be lost."""
 
 
-def needs_salvage(path: Path) -> bool:
-    """Tell whether an earlier life found the file damaged, or SQLite cannot open it now."""
-    if path.with_name(path.name + MARK).exists():
+def needs_salvage(path: Path, kind: str) -> bool:
+    """Tell whether an earlier life found the file damaged, or SQLite cannot open it now.
+
+    Raises StoreTooNew for a file of a later version: it is not damaged, only not ours to touch.
+    """
+    if mark_of(path).exists():
         return True
     if not path.exists():
         return False
     try:
-        with contextlib.closing(connect(path, readonly=False)) as db:
-            db.execute("SELECT max(id) FROM record").fetchone()
-            db.execute("SELECT base FROM epoch").fetchall()
-            db.execute("SELECT name FROM route").fetchall()
+        with contextlib.closing(connect(path)) as db:
+            if version_of(db, kind, path) == 0:
+                return bool(db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0])
+            db.execute("SELECT id, grp, tick, body, crc FROM record ORDER BY id DESC LIMIT 1").fetchone()
+            db.execute("SELECT id FROM record ORDER BY id LIMIT 1").fetchone()
+            for table in ("epoch", "manifest_span", "manifest", "route", "meta"):
+                db.execute(f"SELECT * FROM {table}").fetchall()
     except sqlite3.OperationalError as error:
-        return "no such table" in str(error) and path.stat().st_size > 0 and not _is_new(path)
+        return "no such" in str(error)
     except sqlite3.DatabaseError:
         return True
     return False
 
 
-def _is_new(path: Path) -> bool:
-    with contextlib.closing(connect(path, readonly=True)) as db:
-        return bool(db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0)
+def mark_of(path: Path) -> Path:
+    """Return the mark that asks for a salvage."""
+    return path.with_name(path.name + MARK)
 
 
 def mark_damaged(path: Path) -> None:
     """Ask the next start to salvage a file (the daemon then ends and is started again)."""
-    path.with_name(path.name + MARK).touch()
+    with contextlib.suppress(OSError):  # no room for a mark: the damage will be found once more
+        mark_of(path).touch()
 
 
-def set_aside(path: Path, kind: str) -> tuple[RecordFile, Salvage]:
-    """Rename the file and its WAL, open a new one, and copy what can be read into it."""
-    aside = path.with_name(f"{path.name}.aside-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}")
-    for suffix in ("-wal", "-shm", ""):
-        part = path.with_name(path.name + suffix)
-        if part.exists():
-            part.rename(aside.with_name(aside.name + suffix))
-    fresh = RecordFile(path, kind)
-    records, unreadable = 0, 0
+def set_aside(path: Path, kind: str, spare: Spare) -> Salvage:
+    """Rename the file and its WAL, and fill a new one with what can be read."""
+    mark = mark_of(path)
+    aside = _aside_named(path, mark)
+    filled = path.with_name(path.name + FILLED)
+    salvage = Salvage(aside, 0, True)
+    if not (aside.exists() and path.exists()):  # else only the mark was left to remove
+        for suffix in SUFFIXES:
+            part = path.with_name(path.name + suffix)
+            if part.exists():
+                part.rename(aside.with_name(aside.name + suffix))
+            filled.with_name(filled.name + suffix).unlink(missing_ok=True)
+        salvage = _fill(filled, kind, aside, spare)
+        filled.rename(path)
+    mark.unlink(missing_ok=True)
+    _sync_directory(path.parent)
+    return salvage
+
+
+def _aside_named(path: Path, mark: Path) -> Path:
+    """Return the name that an interrupted salvage chose, or choose one and write it down."""
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        name = mark.read_text().strip()
+        if name.startswith(path.name + ASIDE):
+            return path.with_name(name)
+    stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
+    number = 0
+    aside = path.with_name(f"{path.name}{ASIDE}{stamp}")
+    while aside.exists():
+        number += 1
+        aside = path.with_name(f"{path.name}{ASIDE}{stamp}.{number}")
+    mark.write_text(aside.name)
+    _sync_directory(path.parent)
+    return aside
+
+
+def _sync_directory(directory: Path) -> None:
+    handle = os.open(directory, os.O_RDONLY)
     try:
-        with contextlib.closing(connect(aside, readonly=False)) as old:
-            _copy_small(old, fresh.db)
-            records, unreadable = _copy_records(old, fresh.db)
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _fill(filled: Path, kind: str, aside: Path, spare: Spare) -> Salvage:
+    fresh = RecordFile(filled, kind)
+    try:
+        return _copied(fresh, aside, spare)
+    finally:
+        fresh.close()
+
+
+def _copied(fresh: RecordFile, aside: Path, spare: Spare) -> Salvage:
+    # Without room for a second copy, what every route has confirmed is not copied.
+    disk = os.statvfs(aside.parent)
+    roomy = disk.f_bavail * disk.f_frsize > 2 * file_bytes(aside)
+    whole = True
+    before = 0
+    try:
+        with contextlib.closing(connect(aside, readonly=True)) as old:
+            whole = _copy_small(old, fresh, spare)
+            wanted = _Wanted(fresh, roomy)
+            for rows in _ranges(old):
+                if rows is None:
+                    whole = False
+                else:
+                    good = [Stored(*row[:4]) for row in rows if checksum(*row[:4]) == row[4]]
+                    _keep(fresh, wanted, good)
+                    whole = whole and len(good) == len(rows)
+    except sqlite3.OperationalError as error:
+        if aside.exists():
+            log.error("%s: the salvage ended early: %s", aside.name, error)
+        whole = False
     except sqlite3.DatabaseError:
-        unreadable += 1
-    fresh.close()
-    path.with_name(path.name + MARK).unlink(missing_ok=True)
-    return RecordFile(path, kind), Salvage(aside, records, unreadable)
+        whole = False
+    with contextlib.suppress(sqlite3.Error):
+        before = int(fresh.db.execute("SELECT count(*) FROM record").fetchone()[0])
+    if not whole:
+        before += _copy_pages(fresh, aside, spare, roomy)
+    return Salvage(aside, before, whole)
 
 
-def _copy_small(old: sqlite3.Connection, new: sqlite3.Connection) -> None:
-    for table in ("epoch", "manifest", "manifest_span", "route", "meta"):
-        with contextlib.suppress(sqlite3.DatabaseError):
-            for row in old.execute(f"SELECT * FROM {table}"):
-                new.execute(f"INSERT OR IGNORE INTO {table} VALUES ({','.join('?' * len(row))})", row)
+def _copy_pages(fresh: RecordFile, aside: Path, spare: Spare, roomy: bool) -> int:
+    _copy_spare(fresh, spare)
+    wanted = _Wanted(fresh, roomy)
+    kept = 0
+    batch: list[Stored] = []
+    with contextlib.suppress(sqlite3.OperationalError):  # the disk is full: what is copied is copied
+        for record in records_in(aside, wal_of(aside)):
+            batch.append(record)
+            if len(batch) >= STEP:
+                kept += _keep(fresh, wanted, batch)
+                batch = []
+        kept += _keep(fresh, wanted, batch)
+    return kept
 
 
-def _copy_records(old: sqlite3.Connection, new: sqlite3.Connection) -> tuple[int, int]:
-    """Copy records below the highest epoch base known to be whole; halve the step where reading fails."""
-    low, high = _bounds(old)
-    epochs = new.execute("SELECT count(*) FROM epoch").fetchone()[0]
-    if not epochs:
-        return 0, 1
-    copied = failed = 0
-    steps = (
-        [(low, high)]
-        if high - low < STEP
-        else [(a, min(a + STEP - 1, high)) for a in range(low, high + 1, STEP)]
-    )
-    steps.reverse()
-    while steps:
-        first, last = steps.pop()
-        try:
-            rows = old.execute(
-                "SELECT id, grp, tick, body FROM record WHERE id BETWEEN ? AND ?", (first, last)
-            ).fetchall()
-        except sqlite3.DatabaseError:
-            if first == last:
-                failed += 1
-            else:
-                middle = (first + last) // 2
-                steps += [(middle + 1, last), (first, middle)]
-            continue
-        new.execute("BEGIN IMMEDIATE")
-        new.executemany("INSERT OR IGNORE INTO record VALUES (?, ?, ?, ?)", rows)
-        new.execute("COMMIT")
-        copied += len(rows)
-    return copied, failed
+class _Wanted:
+    """Which records have an identity and a meaning, and are not confirmed if room is short."""
+
+    def __init__(self, fresh: RecordFile, roomy: bool) -> None:
+        epochs = [row[0] for row in fresh.db.execute("SELECT base FROM epoch ORDER BY base")]
+        self._lowest = min(epochs, default=None)
+        spans = fresh.db.execute("SELECT from_id, hash FROM manifest_span ORDER BY from_id").fetchall()
+        known = fresh.manifests()
+        self._begins = [begin for begin, _ in spans]
+        self._readable = [hash_ in known for _, hash_ in spans]
+        self._held = [] if roomy else [RangeSet(state.held) for state in fresh.routes().values()]
+
+    def __call__(self, record: Stored) -> bool:
+        if self._lowest is None or record.id <= self._lowest:
+            return False
+        if record.grp == 0:
+            return True
+        if record.grp > 0 and self._held and all(record.id in held for held in self._held):
+            return False
+        at = bisect_right(self._begins, record.id) - 1
+        return at >= 0 and self._readable[at]
 
 
-def _bounds(old: sqlite3.Connection) -> tuple[int, int]:
-    low, high = 1, 0
-    for query, keep_low in (("SELECT min(id) FROM record", True), ("SELECT max(id) FROM record", False)):
-        try:
-            value = old.execute(query).fetchone()[0]
-        except sqlite3.DatabaseError:
-            value = None
-        if value is not None and keep_low:
-            low = value
-        elif value is not None:
-            high = value
-    if not high:
-        # The right edge of the tree is unreadable: look as far as the file could possibly reach.
-        try:
-            base = old.execute("SELECT max(base) FROM epoch").fetchone()[0] or 0
-            pages = old.execute("PRAGMA page_count").fetchone()[0]
-        except sqlite3.DatabaseError as error:
-            raise StoreError(f"nothing of the damaged file can be read: {error}") from error
-        high = base + pages * 32
-    return low, high
+def _keep(fresh: RecordFile, wanted: _Wanted, records: Iterable[Stored]) -> int:
+    rows = [(*record, checksum(*record)) for record in records if wanted(record)]
+    with fresh.transaction():
+        before = fresh.db.total_changes
+        fresh.db.executemany("INSERT OR IGNORE INTO record VALUES (?, ?, ?, ?, ?)", rows)
+        return fresh.db.total_changes - before
+
+
+def _copy_small(old: sqlite3.Connection, fresh: RecordFile, spare: Spare) -> bool:
+    """Copy epochs, manifests and routes; False when some could not be read.  Notes are made anew."""
+    whole = True
+    for table, good in _SMALL:
+        for order in ("", " DESC"):  # from both ends towards the damage
+            try:
+                for row in old.execute(f"SELECT * FROM {table} ORDER BY rowid{order}"):
+                    if good(row):
+                        _insert(fresh, table, row)
+                break
+            except (sqlite3.DatabaseError, UnicodeDecodeError):
+                whole = False
+    _copy_spare(fresh, spare)
+    return whole
+
+
+def _insert(fresh: RecordFile, table: str, row: tuple[object, ...]) -> None:
+    marks = ",".join("?" * len(row))
+    with contextlib.suppress(sqlite3.IntegrityError):  # of another type: damaged
+        fresh.db.execute(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", row)
+
+
+def _copy_spare(fresh: RecordFile, spare: Spare) -> None:
+    for known, hash_ in spare.epochs:
+        row = (known.base, known.epoch, known.begun_ms, known.boot, known.ended)
+        _insert(fresh, "epoch", row)
+        _insert(fresh, "manifest_span", (known.base + 1, hash_))
+    for hash_, body in spare.manifests.items():
+        _insert(fresh, "manifest", (hash_, body))
+
+
+def _any(row: tuple[object, ...]) -> bool:
+    return True
+
+
+def _is_manifest(row: tuple[object, ...]) -> bool:
+    return isinstance(row[1], bytes) and hashlib.sha256(row[1]).hexdigest()[:32] == row[0]
+
+
+def _is_route(row: tuple[object, ...]) -> bool:
+    return isinstance(row[4], str) and zlib.crc32(row[4].encode()) == row[5]
+
+
+_SMALL: Final = (
+    ("epoch", _any),
+    ("manifest", _is_manifest),
+    ("manifest_span", _any),
+    ("route", _is_route),
+)
+
+
+def _ranges(old: sqlite3.Connection) -> Iterator[list[tuple[int, int, int, bytes, int]] | None]:
+    """Yield the records step by step, None for each stretch that SQLite cannot read."""
+    low, high = _edge(old, "min"), _edge(old, "max")
+    if low is None or high is None:
+        yield None
+        return
+    for begin in range(low, high + 1, STEP):
+        steps = [(begin, min(begin + STEP - 1, high))]
+        while steps:
+            first, last = steps.pop()
+            try:
+                yield old.execute(_READ, (first, last)).fetchall()
+            except sqlite3.DatabaseError:
+                if last - first < SMALLEST_STEP:
+                    yield None
+                else:
+                    middle = (first + last) // 2
+                    steps += [(middle + 1, last), (first, middle)]
+
+
+_READ: Final = "SELECT id, grp, tick, body, crc FROM record WHERE id BETWEEN ? AND ? ORDER BY id"
+
+
+def _edge(old: sqlite3.Connection, which: str) -> int | None:
+    try:
+        found = old.execute(f"SELECT {which}(id) FROM record").fetchone()[0]
+    except sqlite3.DatabaseError:
+        return None
+    return None if found is None else int(found)

@@ -3,8 +3,9 @@
 =============== ============================================================
 readings.db     epochs, manifests, records (rows and the others), routes
 control.db      the same tables for the control lane, and what must survive
-                the loss of the readings: the heartbeat; later the command
-                journal, replay memory, budgets and running controls
+                the loss of the readings: the heartbeat, a copy of the epochs
+                and manifests; later the command journal, replay memory,
+                budgets and running controls
 audit.db        what the gateway did and when, append only
 =============== ============================================================
 
@@ -13,9 +14,11 @@ in one transaction.  A file of a later version is refused, never guessed at.
 """
 
 import sqlite3
+from pathlib import Path
 from typing import Final
 
-from core.errors import StoreCorrupt, StoreTooNew
+from agent.store.connection import translated
+from core.errors import StoreTooNew
 
 RECORD_TABLES: Final = (
     # A data (or control) sequence is id - base of its epoch: identity is (gateway, epoch, sequence).
@@ -28,25 +31,31 @@ RECORD_TABLES: Final = (
        ) STRICT""",
     # grp > 0: a row, body as core.codec.row_body wrote it.  grp = 0: another record, body its JSON.
     # grp = -1: a manifest record, body the hash.  No AUTOINCREMENT: it writes a second table a commit.
+    # crc: SQLite has no checksums over its pages; a digit that flipped would become a bill.
     """CREATE TABLE record (
          id INTEGER PRIMARY KEY,
          grp INTEGER NOT NULL,
          tick INTEGER NOT NULL,
-         body BLOB NOT NULL
+         body BLOB NOT NULL,
+         crc INTEGER NOT NULL
        ) STRICT""",
     "CREATE TABLE manifest (hash TEXT PRIMARY KEY, body BLOB NOT NULL) STRICT",
     # Which manifest rows from an id on belong to.
     "CREATE TABLE manifest_span (from_id INTEGER PRIMARY KEY, hash TEXT NOT NULL) STRICT",
-    # held: JSON ranges of ids that the entity's books hold.
+    # held: JSON ranges of ids that the entity's books hold; crc over it.
     """CREATE TABLE route (
          name TEXT PRIMARY KEY,
          entity TEXT NOT NULL,
          books TEXT NOT NULL DEFAULT '',
          n INTEGER NOT NULL DEFAULT 0,
-         held TEXT NOT NULL DEFAULT '[]'
+         held TEXT NOT NULL DEFAULT '[]',
+         crc INTEGER NOT NULL
        ) STRICT""",
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT",
 )
+
+ROOM_TABLE: Final = "CREATE TABLE room (body BLOB NOT NULL) STRICT"
+"""Filled once and emptied: its pages stay in the file, free, for when the disk has none."""
 
 AUDIT_TABLES: Final = (
     """CREATE TABLE event (
@@ -59,33 +68,42 @@ AUDIT_TABLES: Final = (
 
 MIGRATIONS: Final[dict[str, tuple[tuple[str, ...], ...]]] = {
     "readings": (RECORD_TABLES,),
-    "control": (RECORD_TABLES,),
-    "audit": (AUDIT_TABLES,),
+    "control": ((*RECORD_TABLES, ROOM_TABLE),),
+    "audit": ((*AUDIT_TABLES, ROOM_TABLE),),
 }
 """For each file: the statements that lead from version n to n + 1."""
 
 
-def migrate(db: sqlite3.Connection, kind: str, path: str) -> None:
+def migrate(db: sqlite3.Connection, kind: str, path: Path) -> None:
     """Bring a file to the version of this software.
 
-    Raises :class:`StoreTooNew` for a later version and :class:`StoreCorrupt` when SQLite
-    cannot read it.
+    Raises :class:`StoreTooNew` for a later version, else a StoreError as SQLite's error says.
     """
     steps = MIGRATIONS[kind]
     try:
-        version = db.execute("PRAGMA user_version").fetchone()[0]
-        if version > len(steps):
-            raise StoreTooNew(
-                f"{path} was written by a later version of Portico (schema {version}, this one knows "
-                f"{len(steps)}): install that version, or move the file away"
-            )
+        version = version_of(db, kind, path)
         for number in range(version, len(steps)):
             db.execute("BEGIN IMMEDIATE")
-            for statement in steps[number]:
-                db.execute(statement)
-            db.execute(f"PRAGMA user_version = {number + 1}")
-            db.execute("COMMIT")
-    except sqlite3.OperationalError:
-        raise
-    except sqlite3.DatabaseError as error:
-        raise StoreCorrupt(f"{path} is damaged: {error}") from error
+            try:
+                for statement in steps[number]:
+                    db.execute(statement)
+                db.execute(f"PRAGMA user_version = {number + 1}")
+                db.execute("COMMIT")
+            except sqlite3.Error:
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+                raise
+    except sqlite3.Error as error:
+        raise translated(error, path) from error
+
+
+def version_of(db: sqlite3.Connection, kind: str, path: Path) -> int:
+    """Return the schema version of a file, 0 for a new one; refuses a later one with StoreTooNew."""
+    version = int(db.execute("PRAGMA user_version").fetchone()[0])
+    known = len(MIGRATIONS[kind])
+    if version > known:
+        raise StoreTooNew(
+            f"{path} was written by a later version of Portico (schema {version}, this one knows "
+            f"{known}): install that version, or move the file away"
+        )
+    return version

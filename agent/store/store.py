@@ -1,58 +1,43 @@
 """The store as the rest of the agent sees it: append, read, confirm, and what happened before.
 
-Opening begins a new epoch and writes its start record and manifest, so whatever
-happened to the files (a crash, a copy put back, damage) the identities that
-follow are new.  Two files are written here by one thread each: the readings by
-groups of the commit window, the control lane at once; a third keeps the audit.
+Two files are written here by one thread each: the readings by groups of the commit
+window, the control lane at once; a third keeps the audit.  Opening begins a new epoch.
 
-Relies on :mod:`agent.store.writer` and :mod:`agent.store.recordfile`.  Not here:
-what is sent to whom (``agent.uplink.route``).
+Relies on :mod:`agent.store.writer`, :mod:`agent.store.opening`, :mod:`agent.store.birth`
+and :mod:`agent.store.housekeeping`.  Not here: what is sent to whom
+(``agent.uplink.route``).
 """
 
 import asyncio
 import contextlib
-import fcntl
-import json
-import logging
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import TypeVar
 
-from agent.store.recordfile import (
-    Epoch,
-    RecordFile,
-    RouteState,
-    Stored,
-    connect,
-    read_records,
-    translated,
-)
-from agent.store.room import DELETE_STEP, Floor, Keys, Room, drop_unconfirmed, droppable
-from agent.store.salvage import mark_damaged, needs_salvage, set_aside
-from agent.store.schema import migrate
+from agent.store import birth as births
+from agent.store import opening
+from agent.store.birth import Birth
+from agent.store.connection import connect, file_bytes, translated, wal_of
+from agent.store.dropping import Terms
+from agent.store.housekeeping import Heartbeat, Housekeeper, explain
+from agent.store.missed import Missed
+from agent.store.recordfile import Epoch, RecordFile, RouteState, Stored, read_records
+from agent.store.room import Floor, Room, RoomCounts, keep_room_inside
+from agent.store.salvage import mark_damaged
 from agent.store.writer import Waiting, Writer
-from core.codec import encode_record
-from core.errors import ConfigError, StoreCorrupt, StoreError, StoreFull
+from core.errors import StoreCorrupt, StoreError
 from core.ids import new_epoch
-from core.manifest import Manifest, decode_manifest
-from core.records import Before, Record, Start
+from core.manifest import Manifest
+from core.records import Record
 
-log = logging.getLogger(__name__)
+__all__ = ["Birth", "Lane", "Store", "StoreOptions"]
+
 T = TypeVar("T")
-
-BEFORE_TOLD: Final = 16
-"""Earlier epochs named in a start record."""
-HEARTBEAT_S: Final = 30.0
-"""How often the control file notes where the readings are, against their loss."""
-CHECK_ROOM_S: Final = 1.0
-FREE_WANTED: Final = 4
-"""The reserve is taken again when the disk has so many times its size free."""
-CONTROL_RESERVE: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +49,6 @@ class StoreOptions:
     quota_bytes: int = 1 << 30
     reserve_bytes: int = 4 << 20
     keep_s: float = 30 * 86400.0
-
-
-@dataclass(frozen=True, slots=True)
-class Birth:
-    """What the start record of a new epoch has to say besides the store's own knowledge."""
-
-    now_ms: int
-    boot: str
-    clock: str
-    software: str
 
 
 class Lane:
@@ -97,7 +72,7 @@ class Store:
         self.options = options
         self.manifest = manifest
         self.epoch = new_epoch()
-        self.floors: tuple[Floor, ...] = ()
+        self.floors: tuple[Floor, ...] | None = None
         """How far each route's books hold everything; set by the routes, read by the writer."""
         self.clock_synchronised = birth.clock == "synchronised"
         self.on_alarm: Callable[[str, bool, str], None] = lambda code, raised, text: None
@@ -105,17 +80,21 @@ class Store:
         self.fatal: asyncio.Event = asyncio.Event()
         """Set when the store cannot go on: the agent ends and is started again."""
         self.fatal_error: StoreError | None = None
+        self.room = Room(
+            options.quota_bytes,
+            int(options.keep_s * 1000),
+            options.directory / "readings.reserve",
+            options.reserve_bytes,
+            RoomCounts(),
+        )
         self._loop = asyncio.get_running_loop()
-        self._lock = _locked(options.directory)
         self._reader = ThreadPoolExecutor(1, "store-reader")
         self._reading: dict[Path, sqlite3.Connection] = {}
-        self._next_heartbeat = 0.0
-        self._next_room = 0.0
-        try:
-            self._begin(birth)
-        except BaseException:
-            os.close(self._lock)
-            raise
+        with contextlib.ExitStack() as undo:
+            self._lock = opening.lock(options.directory)
+            undo.callback(os.close, self._lock)
+            self._begin(birth, undo)
+            undo.pop_all()
 
     @classmethod
     def open(cls, options: StoreOptions, birth: Birth, manifest: Manifest) -> "Store":
@@ -131,101 +110,81 @@ class Store:
     async def __aexit__(self, *exc: object) -> None:
         await asyncio.to_thread(self.close)
 
-    # --- opening
-
-    def _begin(self, birth: Birth) -> None:
-        directory = self.options.directory
-        self.room = Room(
-            self.options.quota_bytes,
-            int(self.options.keep_s * 1000),
-            directory / "readings.reserve",
-            self.options.reserve_bytes,
+    def _begin(self, birth: Birth, undo: contextlib.ExitStack) -> None:
+        room, epoch, manifest = self.room, self.epoch, self.manifest
+        path = self.options.directory / opening.CONTROL
+        control, told_control = opening.with_room(room, path, lambda: opening.opened(path, "control"))
+        undo.callback(control.close)
+        file, told, past = self._past(control)
+        undo.callback(file.close)
+        begun = opening.with_room(room, file.path, lambda: births.begin(file, past, epoch, birth, manifest))
+        control_begun = opening.with_room(
+            room, path, lambda: births.begin_control(control, file, epoch, birth)
         )
-        self._control_room = Room(1 << 62, 1 << 62, directory / "control.reserve", CONTROL_RESERVE)
-        control_file, _ = _opened(directory / "control.db", "control")
-        file, set_aside_now = _opened(directory / "readings.db", "readings")
-        heartbeat = json.loads(control_file.meta("heartbeat") or "{}")
-        before = file.epochs[-1] if file.epochs else None
-        how = _how_it_ended(before, file, heartbeat, set_aside_now)
-        spans = [(begin, decode_manifest(body)) for begin, _, body in file.manifests()]
-        ticks = heartbeat.get("ticks", {}) | file.last_ticks(
-            {hash_: _keys(decode_manifest(body)) for _, hash_, body in file.manifests()}
-        )
-        told = self._told(file, control_file, heartbeat, how)
-        with _transaction(file):
-            epoch = file.begin_epoch(self.epoch, birth.now_ms, birth.boot)
-            hash_ = self.manifest.hash()
-            start = Start(
-                seq=1,
-                at=birth.now_ms,
-                ended=how,
-                boot=birth.boot,
-                clock=birth.clock,
-                software=birth.software,
-                before=told,
-                ticks=ticks,
-            )
-            file.insert(
-                [
-                    (file.top + 1, 0, birth.now_ms, encode_record(start)),
-                    (file.top + 2, -1, birth.now_ms, hash_.encode()),
-                ]
-            )
-            file.add_manifest(hash_, epoch.base + 1, self.manifest.encode())
-        spans.append((epoch.base + 1, self.manifest))
-        with _transaction(control_file):
-            control_epoch = control_file.begin_epoch(self.epoch, birth.now_ms, birth.boot)
-        self.ended_before = how
-        self.data = Lane(file, epoch, spans)
-        self.control = Lane(control_file, control_epoch, [])
-        self._keys = Keys([(begin, _keys(manifest)) for begin, manifest in spans])
-        self._numbers = {group.key: group.group for group in self.manifest.groups}
-        numbered = {self._numbers[key]: tick for key, tick in ticks.items() if key in self._numbers}
-        reason = {"stop": "stopped", "set-aside": "store-lost", "restored": "store-lost"}.get(how, "crashed")
-        self.data.writer = Writer(
-            file,
-            self.manifest.groups,
-            numbered,
-            reason,
-            self.options.window_s,
-            lambda top: self._tell(self.data, top),
-            lambda error: self._trouble(file, error),
-            self._housekeep,
-        )
-        self.control.writer = Writer(
-            control_file,
-            (),
-            {},
-            "",
-            0.0,
-            lambda top: self._tell(self.control, top),
-            lambda error: self._trouble(control_file, error),
-            lambda writer: self._housekeep_control(writer),
-        )
-        self._audit = connect(directory / "audit.db")
-        migrate(self._audit, "audit", str(directory / "audit.db"))
-        self.room.hold_reserve()
-        self._control_room.hold_reserve()
+        audit = self.options.directory / opening.AUDIT
+        self._audit = opening.with_room(room, audit, lambda: opening.opened_audit(audit))
+        undo.callback(self._audit.close)
+        spans = [*past.spans, (begun.base + 1, manifest)]
+        keep_room_inside(control.db, control.path)
+        room.hold_reserve()
+        self.ended_before = past.ended
+        self.data = Lane(file, begun, spans)
+        self.control = Lane(control, control_begun, [])
+        self._terms = Terms(spans, manifest)
+        self._make_writers(past)
+        for text in filter(None, (told_control, told)):
+            self._loop.call_soon(self._alarm, "store-set-aside", text)
         self.data.writer.start()
         self.control.writer.start()
-        self.audit("start", {"epoch": self.epoch, "ended": how, "software": birth.software}, birth.now_ms)
+        self.audit(
+            "start", {"epoch": self.epoch, "ended": past.ended, "software": birth.software}, birth.now_ms
+        )
 
-    def _told(
-        self, file: RecordFile, control: RecordFile, heartbeat: dict[str, object], how: str
-    ) -> list[Before]:
-        control_last = {known.epoch: end - known.base for known, end in control.epoch_spans()}
-        told = []
-        for known, end in file.epoch_spans()[-1 : -1 - BEFORE_TOLD : -1]:
-            last = end - known.base
-            lost: list[tuple[int, int]] = []
-            if how == "set-aside" and last:
-                begin = max(file.low - known.base, 1)
-                lost = file.present(known, end).missing(begin, last) if begin <= last else []
-            told.append(Before(known.epoch, last, control_last.get(known.epoch, 0), lost))
-        if not told and isinstance(heartbeat.get("epoch"), str):
-            epoch = str(heartbeat["epoch"])
-            told.append(Before(epoch, 0, control_last.get(epoch, 0)))
-        return told
+    def _past(self, control: RecordFile) -> tuple[RecordFile, str, births.Past]:
+        """Open the readings and look back; damage that shows only now is salvaged at once."""
+        path = self.options.directory / opening.READINGS
+
+        def look() -> tuple[RecordFile, str, births.Past]:
+            file, told = opening.opened(path, "readings", lambda: opening.spare_in(control))
+            try:
+                return file, told, births.look_back(file, control, bool(told))
+            except BaseException:
+                file.close()
+                raise
+
+        try:
+            return opening.with_room(self.room, path, look)
+        except StoreCorrupt:
+            mark_damaged(path)
+            return opening.with_room(self.room, path, look)
+
+    def _make_writers(self, past: births.Past) -> None:
+        data, control = self.data, self.control
+        numbers = {group.key: group.group for group in self.manifest.groups}
+        self._housekeeper = Housekeeper(
+            self.room,
+            self._terms,
+            Heartbeat(self.epoch, births.keys_of(self.manifest), past.safe),
+            self,
+            lambda note: control.writer.call(lambda file: file.set_meta("heartbeat", note)),
+        )
+        ticks = {numbers[key]: tick for key, tick in past.ticks.items() if key in numbers}
+        data.writer = Writer(
+            data.file,
+            Missed(self.manifest.groups, ticks, past.reason),
+            self.options.window_s,
+            lambda top: self._tell(data, top),
+            lambda error: self._trouble(data, "store-unwritable", error),
+            self._housekeep,
+        )
+        control.writer = Writer(
+            control.file,
+            Missed((), {}, ""),
+            0.0,
+            lambda top: self._tell(control, top),
+            lambda error: self._trouble(control, "control-unwritable", error),
+            self._housekeep_control,
+        )
 
     # --- appending and reading
 
@@ -239,18 +198,11 @@ class Store:
 
     def append_control(self, at_ms: int, make: Callable[[int], Record]) -> bool:
         """Queue a record of the control lane (alarm, outcome): committed at once."""
-        return self.control.writer.append(Waiting(0, at_ms, b"", 0, time.monotonic() - 1, "", make))
+        return self.control.writer.append(Waiting(0, at_ms, b"", 0, time.monotonic(), "", make))
 
     def audit(self, kind: str, body: dict[str, object], at_ms: int) -> None:
         """Append to the audit file, by the control writer's thread."""
-
-        def write(_: RecordFile) -> None:
-            with contextlib.suppress(sqlite3.OperationalError):
-                self._audit.execute(
-                    "INSERT INTO event (at_ms, kind, body) VALUES (?, ?, ?)", (at_ms, kind, json.dumps(body))
-                )
-
-        self.control.writer.call(write)
+        self.control.writer.call(lambda _: self._audit.append(at_ms, kind, body))
 
     async def read(self, lane: Lane, first: int, last: int, limit: int) -> list[Stored]:
         """Return committed records with ids in first..last, at most ``limit``, in order."""
@@ -259,14 +211,15 @@ class Store:
     def _read(self, path: Path, first: int, last: int, limit: int) -> list[Stored]:
         db = self._reading.get(path)
         try:
-            if db is None:
-                db = self._reading[path] = connect(path, readonly=True)
-            return read_records(db, first, last, limit)
-        except sqlite3.Error as error:
-            found = translated(error, path)
-            if isinstance(found, StoreCorrupt):
-                self._loop.call_soon_threadsafe(self._fail, path, found)
-            raise found from error
+            try:
+                if db is None:
+                    db = self._reading[path] = connect(path, readonly=True)
+                return read_records(db, first, last, limit)
+            except sqlite3.Error as error:
+                raise translated(error, path) from error
+        except StoreCorrupt as error:
+            self._loop.call_soon_threadsafe(self._fail, path, error)
+            raise
 
     async def call(self, lane: Lane, job: Callable[[RecordFile], T]) -> T:
         """Run a job in the lane's writer, in a transaction of its own."""
@@ -278,11 +231,7 @@ class Store:
 
     def manifest_at(self, id_: int) -> Manifest:
         """Return the manifest in force at a data id."""
-        at = 0
-        for index, (begin, _) in enumerate(self.data.manifests):
-            if begin <= id_:
-                at = index
-        return self.data.manifests[at][1]
+        return self._terms.manifest_at(id_)
 
     # --- from the writers' threads
 
@@ -295,107 +244,33 @@ class Store:
         for listener in lane.listeners:
             listener(top)
 
-    def _trouble(self, file: RecordFile, error: StoreError | None) -> None:
+    def _trouble(self, lane: Lane, code: str, error: StoreError | None) -> None:
         with contextlib.suppress(RuntimeError):
-            if isinstance(error, StoreCorrupt):
-                self._loop.call_soon_threadsafe(self._fail, file.path, error)
-            text = str(error) if error is not None else "the store can be written again"
-            self._loop.call_soon_threadsafe(self.on_alarm, "store-unwritable", error is not None, text)
+            if isinstance(error, StoreCorrupt) or lane.writer.crashed is not None:
+                self._loop.call_soon_threadsafe(self._fail, lane.file.path, error)
+            text = explain(error) if error is not None else "the store can be written again"
+            self._loop.call_soon_threadsafe(self.on_alarm, code, error is not None, text)
 
-    def _fail(self, path: Path, error: StoreError) -> None:
-        if self.fatal_error is None:
-            mark_damaged(path)
+    def _alarm(self, code: str, text: str) -> None:
+        self.on_alarm(code, True, text)
+
+    def _fail(self, path: Path, error: StoreError | None) -> None:
+        if self.fatal_error is None and error is not None:
             self.fatal_error = error
             self.fatal.set()
+            if isinstance(error, StoreCorrupt):
+                mark_damaged(path)
 
     def _housekeep(self, writer: Writer) -> bool:
-        """One bounded step in the writer's thread; True when more waits."""
-        now = time.monotonic()
-        if now >= self._next_heartbeat:
-            self._next_heartbeat = now + HEARTBEAT_S
-            self._beat(writer)
-        if now < self._next_room:
-            return False
-        file = writer.file
-        try:
-            if isinstance(writer.trouble, StoreFull):
-                more = self._make_room_on_disk(file)
-            elif file.used_bytes() + self.room.aside_bytes() > self.room.quota_bytes:
-                more = self._make_room_in_quota(file)
-            else:
-                more = self._forget_old(file)
-                self._take_reserve_again()
-        except sqlite3.Error as error:
-            if file.db.in_transaction:
-                file.db.execute("ROLLBACK")
-            log.debug("housekeeping failed: %s", translated(error, file.path))
-            more = False
-        if not more:
-            self._next_room = now + CHECK_ROOM_S
+        dropped = self.room.counts.dropped
+        more = self._housekeeper.step(writer)
+        if self.room.counts.dropped != dropped:
+            self._tell(self.data, writer.file.top)
         return more
 
-    def _beat(self, writer: Writer) -> None:
-        names = {number: key for key, number in self._numbers.items()}
-        ticks = {names[number]: tick for number, tick in writer.ticks.items() if number in names}
-        note = json.dumps({"epoch": self.epoch, "top": writer.file.top, "ticks": ticks})
-        self.control.writer.call(lambda file: file.set_meta("heartbeat", note))
-        with contextlib.suppress(sqlite3.Error):
-            writer.file.note_ticks(ticks)
-
-    def _confirmed_below(self) -> int:
-        return min((floor.below for floor in self.floors), default=0)
-
-    def _make_room_on_disk(self, file: RecordFile) -> bool:
-        self.room.give_reserve_back()
-        with _transaction(file):
-            gone = file.delete_below(self._confirmed_below(), DELETE_STEP)
-        self.room.counts.pruned += gone
-        file.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        return False
-
-    def _make_room_in_quota(self, file: RecordFile) -> bool:
-        below, confirmed = droppable(self.floors, file.low)
-        with _transaction(file):
-            if confirmed:
-                gone = file.delete_below(below, DELETE_STEP)
-                self.room.counts.pruned += gone
-            else:
-                gone = drop_unconfirmed(file, below, self._numbers, self._keys)
-                self.room.counts.dropped += gone
-        if not confirmed and gone:
-            self._tell(self.data, file.top)
-        if file.path.with_name(file.path.name + "-wal").stat().st_size > self.room.quota_bytes // 4:
-            file.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        return gone > 0
-
-    def _forget_old(self, file: RecordFile) -> bool:
-        if not self.clock_synchronised:
-            return False
-        cutoff = time.time_ns() // 1_000_000 - self.room.keep_ms
-        oldest = file.db.execute("SELECT tick FROM record ORDER BY id LIMIT 1").fetchone()
-        if oldest is None or oldest[0] >= cutoff:
-            return False
-        first_young = file.db.execute(
-            "SELECT id FROM record WHERE id < ? AND tick >= ? ORDER BY id LIMIT 1",
-            (file.low + DELETE_STEP, cutoff),
-        ).fetchone()
-        below = min(self._confirmed_below(), first_young[0] if first_young else file.top)
-        if below <= file.low:
-            return False
-        with _transaction(file):
-            gone = file.delete_below(below, DELETE_STEP)
-        self.room.counts.pruned += gone
-        return gone > 0
-
-    def _take_reserve_again(self) -> None:
-        if not self.room.reserve.exists():
-            free = os.statvfs(self.options.directory)
-            if free.f_bavail * free.f_frsize > FREE_WANTED * self.room.reserve_bytes:
-                self.room.hold_reserve()
-
     def _housekeep_control(self, writer: Writer) -> bool:
-        if isinstance(writer.trouble, StoreFull):
-            self._control_room.give_reserve_back()
+        if self._audit.waiting:
+            self._audit.retry()
         return False
 
     # --- looking and closing
@@ -403,81 +278,26 @@ class Store:
     def used_bytes(self) -> int:
         """Return the bytes of the readings file and its WAL (for the status; a stat, no lock)."""
         path = self.data.file.path
-        wal = path.with_name(path.name + "-wal")
-        return path.stat().st_size + (wal.stat().st_size if wal.exists() else 0)
+        return file_bytes(path) + file_bytes(wal_of(path))
 
     def close(self) -> None:
         """Commit what waits, note the orderly end, close the files."""
-        self.data.writer.stop()
-        orderly = self.fatal_error is None and self.data.writer.trouble is None
+        writer = self.data.writer
+        ended = writer.stop()
+        orderly = ended and writer.crashed is None and writer.trouble is None and self.fatal_error is None
         if orderly:
-            self._beat(self.data.writer)
-            with contextlib.suppress(sqlite3.Error), _transaction(self.data.file):
-                self.data.file.end_epoch("stop")
+            self._housekeeper.beat(writer)
+            with contextlib.suppress(sqlite3.Error), writer.file.transaction():
+                writer.file.end_epoch("stop")
         self.audit("stop", {"epoch": self.epoch, "orderly": orderly}, time.time_ns() // 1_000_000)
-        self.control.writer.stop()
+        control_ended = self.control.writer.stop()
         self._reader.shutdown(wait=True)
         for db in self._reading.values():
             db.close()
-        self._audit.close()
-        for lane in (self.data, self.control):
-            with contextlib.suppress(sqlite3.Error):
-                lane.file.close()
+        for lane, may_close in ((self.data, ended), (self.control, control_ended)):
+            if may_close:  # else its thread still waits for the disk, with this connection
+                with contextlib.suppress(sqlite3.Error):
+                    lane.file.close()
+        if control_ended:
+            self._audit.close()
         os.close(self._lock)
-
-
-def _locked(directory: Path) -> int:
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    handle = os.open(directory / "lock", os.O_CREAT | os.O_RDWR, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(handle)
-        raise ConfigError(
-            f"another agent is using {directory}: stop it, or give this gateway a data_dir of its own"
-        ) from error
-    return handle
-
-
-def _opened(path: Path, kind: str) -> tuple[RecordFile, bool]:
-    if needs_salvage(path):
-        file, salvage = set_aside(path, kind)
-        log.warning(
-            "%s was damaged: set aside as %s, %d records salvaged, %d places unreadable",
-            path.name,
-            salvage.aside.name,
-            salvage.records,
-            salvage.unreadable_steps,
-        )
-        return file, True
-    return RecordFile(path, kind), False
-
-
-def _how_it_ended(before: Epoch | None, file: RecordFile, heartbeat: dict[str, object], aside: bool) -> str:
-    if aside:
-        return "set-aside"
-    known = heartbeat.get("epoch")
-    if before is None:
-        return "first" if known is None else "restored"
-    if known is not None and known != before.epoch and all(known != epoch.epoch for epoch in file.epochs):
-        return "restored"  # the control file knows a later life than the readings
-    top = heartbeat.get("top")
-    if known == before.epoch and isinstance(top, int) and top > file.top:
-        return "restored"
-    return "stop" if before.ended == "stop" else "crash"
-
-
-def _keys(manifest: Manifest) -> dict[int, str]:
-    return {group.group: group.key for group in manifest.groups}
-
-
-@contextlib.contextmanager
-def _transaction(file: RecordFile) -> Iterator[None]:
-    file.db.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    except BaseException:
-        if file.db.in_transaction:
-            file.db.execute("ROLLBACK")
-        raise
-    file.db.execute("COMMIT")

@@ -1,12 +1,12 @@
 """The one writer: a thread that commits what waits, a group at a time.
 
 Rows are taken from a bounded queue, kept for the commit window, and written in
-one transaction.  While writing, the gaps are derived: every tick of a group's
-grid between its last committed row and this one becomes part of a Gap, so a
-missed tick cannot be forgotten, whatever the reason it was missed.
+one transaction, with a Gap before each row that does not follow the one before it
+(``agent.store.missed``).  When a commit fails its rows wait and are tried again;
+nobody waits for them: beyond the bound rows are refused, and their ticks lie in a Gap.
 
 Relies on :class:`agent.store.recordfile.RecordFile`; owns its connection.  Not
-here: what to drop when room is short (``agent.store.room``), reading.
+here: what to drop when room is short (``agent.store.housekeeping``), reading.
 """
 
 import sqlite3
@@ -18,10 +18,11 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
-from agent.store.recordfile import RecordFile, translated
+from agent.store.connection import translated
+from agent.store.missed import Missed
+from agent.store.recordfile import RecordFile
 from core.codec import encode_record
-from core.errors import StoreError
-from core.manifest import Group
+from core.errors import StoreError, StoreFull
 from core.records import Gap, Record
 
 T = TypeVar("T")
@@ -29,6 +30,9 @@ T = TypeVar("T")
 MAX_PENDING_ROWS: Final = 20_000
 """Rows waiting for the disk; beyond, a row is refused and its tick lies in the next Gap."""
 MAX_PENDING_BYTES: Final = 16 << 20
+MAX_JOBS: Final = 1000
+LOOK_S: Final = 1.0
+"""Longest pause between two looks at the room."""
 RETRY_S: Final = 1.0
 """Pause before a failed commit is tried again."""
 LATENCIES_KEPT: Final = 4096
@@ -77,9 +81,7 @@ class Writer:
     def __init__(
         self,
         file: RecordFile,
-        groups: tuple[Group, ...],
-        ticks: dict[int, int],
-        first_reason: str,
+        missed: Missed,
         window_s: float,
         on_commit: Callable[[int], None],
         on_trouble: Callable[[StoreError | None], None],
@@ -89,22 +91,19 @@ class Writer:
 
         Args:
             file: opened, with its epoch begun.
-            groups: of the manifest in force, for their intervals.
-            ticks: last committed tick by group number, from the store.
-            first_reason: why ticks before the first row of each group are missing.
+            missed: the last committed ticks; the writer's own from now on.
             window_s: how long rows wait for company.
             on_commit: called in the writer's thread with the new top id.
-            on_trouble: called with the error when commits begin to fail, with None when they work again.
+            on_trouble: called with the error when commits begin to fail, with None when they work
+                again, and with the error that ended the thread (:attr:`crashed` is set then).
             idle: called between commits, at least once a second; does one bounded step of
                 housekeeping and tells whether more waits.
         """
         self.file = file
         self.counts = WriterCounts()
         self.trouble: StoreError | None = None
-        self.ticks = ticks
-        """Last committed tick by group number; the writer's own."""
-        self._every = {group.group: group.every_ms for group in groups}
-        self._first_reason = dict.fromkeys(self._every, first_reason)
+        self.crashed: BaseException | None = None
+        self.missed = missed
         self._window_s = window_s
         self._on_commit = on_commit
         self._on_trouble = on_trouble
@@ -115,20 +114,29 @@ class Writer:
         self._wake = threading.Condition()
         self._urgent = False
         self._stop = False
-        self._missed_for_disk: set[int] = set()
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
-        self.crashed: BaseException | None = None
+
+    @property
+    def ticks(self) -> dict[int, int]:
+        """Last committed tick by group number."""
+        return self.missed.ticks
+
+    @property
+    def waiting_rows(self) -> int:
+        """How many rows wait for their commit."""
+        return len(self._waiting)
 
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()
 
-    def stop(self, timeout_s: float = 30.0) -> None:
-        """Commit what waits, end the thread and wait for it."""
+    def stop(self, timeout_s: float = 30.0) -> bool:
+        """Commit what waits, end the thread and wait for it; False when the disk holds it up longer."""
         with self._wake:
             self._stop = True
             self._wake.notify()
         self._thread.join(timeout_s)
+        return not self._thread.is_alive()
 
     # --- called from other threads
 
@@ -137,8 +145,8 @@ class Writer:
         with self._wake:
             if len(self._waiting) >= MAX_PENDING_ROWS or self._bytes >= MAX_PENDING_BYTES or self._stop:
                 self.counts.refused_rows += 1
-                if self.trouble is not None:
-                    self._missed_for_disk.add(waiting.grp)
+                if isinstance(self.trouble, StoreFull):
+                    self.missed.refused(waiting.grp, waiting.tick)
                 return False
             self._waiting.append(waiting)
             self._bytes += len(waiting.body)
@@ -153,20 +161,17 @@ class Writer:
             self._wake.notify()
 
     def call(self, job: Callable[[RecordFile], T]) -> "Future[T]":
-        """Run a job in the writer's thread, in a transaction of its own."""
+        """Run a job in the writer's thread, in a transaction of its own; its result or error follows."""
         future: Future[T] = Future()
         with self._wake:
             if self._stop:
                 future.set_exception(StoreError("the store is closing"))
-                return future
-            self._jobs.append((job, future))  # type: ignore[arg-type]  # the queue forgets T
-            self._wake.notify()
+            elif len(self._jobs) >= MAX_JOBS:
+                future.set_exception(StoreError("the disk is too slow: too much waits for it already"))
+            else:
+                self._jobs.append((job, future))  # type: ignore[arg-type]  # the queue forgets T
+                self._wake.notify()
         return future
-
-    @property
-    def waiting_rows(self) -> int:
-        """How many rows wait for their commit."""
-        return len(self._waiting)
 
     # --- the thread
 
@@ -175,17 +180,29 @@ class Writer:
             while self._turn():
                 pass
         except BaseException as error:
-            self.crashed = error
-            self._on_trouble(StoreError(f"the store's writer ended: {error}"))
+            self._ended_by(error)
             raise
+
+    def _ended_by(self, error: BaseException) -> None:
+        """Refuse everything from now on; whoever waits for a job is told."""
+        ended = StoreError(f"the store's writer ended: {error}")
+        with self._wake:
+            self.crashed = error
+            self._stop = True
+            jobs = list(self._jobs)
+            self._jobs.clear()
+        for _, future in jobs:
+            if future.set_running_or_notify_cancel():
+                future.set_exception(ended)
+        self._on_trouble(ended)
 
     def _turn(self) -> bool:
         """Wait for work, do it; False when the writer is to end."""
         more = self._idle(self)
         with self._wake:
-            if not self._waiting and not self._jobs and not self._stop:
-                self._wake.wait(0.0 if more else 1.0)
-            if self._waiting:
+            if not self._waiting and not self._jobs and not self._stop and not more:
+                self._wake.wait(LOOK_S)
+            if self._waiting and not more:
                 due_at = self._waiting[0].sampled + self._window_s
                 self._wake.wait_for(
                     lambda: bool(self._jobs) or self._urgent or self._stop,
@@ -199,7 +216,7 @@ class Writer:
             )
             if due:
                 self._waiting, self._bytes = [], 0
-                self._urgent = False
+            self._urgent = self._urgent and not due and bool(batch)
             stopping = self._stop
         if due and not self._commit(batch):
             self._put_back(batch)
@@ -216,25 +233,18 @@ class Writer:
             self._bytes = sum(len(waiting.body) for waiting in self._waiting)
 
     def _commit(self, batch: list[Waiting]) -> bool:
-        db, file = self.file.db, self.file
+        file = self.file
         begun = time.monotonic()
-        rows, ticks, gap_ticks = self._built(batch)
-        top = file.top
+        rows, ticks, firsts, gap_ticks = self._built(batch)
         try:
-            db.execute("BEGIN IMMEDIATE")
-            file.insert(rows)
-            db.execute("COMMIT")
+            with file.transaction():
+                file.insert(rows)
         except sqlite3.Error as error:
-            file.top = top
-            if db.in_transaction:
-                db.execute("ROLLBACK")
             self._failed(translated(error, file.path))
             return False
         done = time.monotonic()
-        self.ticks.update(ticks)
-        for grp in ticks:
-            self._first_reason.pop(grp, None)
-        self._missed_for_disk.difference_update(ticks)
+        with self._wake:  # append() tells of refused ticks at any time
+            self.missed.committed(ticks, firsts)
         self._count(batch, gap_ticks, begun, done)
         if self.trouble is not None:
             self.trouble = None
@@ -242,12 +252,13 @@ class Writer:
         self._on_commit(file.top)
         return True
 
-    def _built(self, batch: list[Waiting]) -> tuple[list[tuple[int, int, int, bytes]], dict[int, int], int]:
-        """Return what to insert, the ticks after it, and how many ticks lie in new gaps."""
+    def _built(self, batch: list[Waiting]) -> "Built":
+        """Return what to insert, the last and first ticks in it, and how many ticks lie in new gaps."""
         base = self.file.epochs[-1].base
         next_id = self.file.top + 1
         rows: list[tuple[int, int, int, bytes]] = []
         ticks: dict[int, int] = {}
+        firsts: dict[int, int] = {}
         gap_ticks = 0
         for waiting in batch:
             grp, tick = waiting.grp, waiting.tick
@@ -255,16 +266,15 @@ class Writer:
                 rows.append((next_id, 0, tick, encode_record(waiting.make(next_id - base))))
                 next_id += 1
                 continue
-            every = self._every[grp]
-            last = ticks.get(grp, self.ticks.get(grp))
-            if last is not None and tick > last + every:
+            hole = self.missed.before(grp, tick, waiting.reason, ticks)
+            if hole is not None:
                 gap = Gap(
                     seq=next_id - base,
                     group=grp,
-                    first_tick=last + every,
-                    last_tick=tick - every,
-                    ticks=(tick - last) // every - 1,
-                    reason=self._reason(waiting, grp in ticks),
+                    first_tick=hole.first,
+                    last_tick=hole.last,
+                    ticks=hole.ticks,
+                    reason=hole.reason,
                     unknown_extent=waiting.reason == "clock-step",
                 )
                 gap_ticks += gap.ticks
@@ -273,20 +283,16 @@ class Writer:
             rows.append((next_id, grp, tick, waiting.body))
             next_id += 1
             ticks[grp] = tick
-        return rows, ticks, gap_ticks
-
-    def _reason(self, waiting: Waiting, seen: bool) -> str:
-        if not seen and waiting.grp in self._first_reason:
-            return self._first_reason[waiting.grp]
-        if waiting.grp in self._missed_for_disk:
-            return "disk-full"
-        return waiting.reason
+            firsts.setdefault(grp, tick)
+        return rows, ticks, firsts, gap_ticks
 
     def _failed(self, error: StoreError) -> None:
         self.counts.failed_commits += 1
-        if self.trouble is None:
-            self._on_trouble(error)
+        # Told once for each kind: a disk that was full and is now damaged is news.
+        news = type(self.trouble) is not type(error)
         self.trouble = error
+        if news:
+            self._on_trouble(error)
 
     def _count(self, batch: list[Waiting], gap_ticks: int, begun: float, done: float) -> None:
         counts = self.counts
@@ -303,18 +309,20 @@ class Writer:
         counts.latencies.extend(done - row.sampled for row in rows[::step])
 
     def _do(self, job: Callable[[RecordFile], object], future: "Future[object]") -> None:
-        db = self.file.db
+        if not future.set_running_or_notify_cancel():
+            return  # nobody waits for it any more
         try:
-            db.execute("BEGIN IMMEDIATE")
-            result = job(self.file)
-            db.execute("COMMIT")
+            with self.file.transaction():
+                result = job(self.file)
         except sqlite3.Error as error:
-            if db.in_transaction:
-                db.execute("ROLLBACK")
             future.set_exception(translated(error, self.file.path))
         except StoreError as error:
-            if db.in_transaction:
-                db.execute("ROLLBACK")
             future.set_exception(error)
+        except BaseException as error:
+            future.set_exception(error)
+            raise
         else:
             future.set_result(result)
+
+
+Built = tuple[list[tuple[int, int, int, bytes]], dict[int, int], dict[int, int], int]

@@ -1,0 +1,192 @@
+"""The begin of an epoch: what the files say of the lives before, and the start record that tells it.
+
+Every start of the agent is a new epoch, so whatever happened to the files (a crash,
+a copy put back, damage, their loss) the identities that follow are new.  Its first
+record says how the epoch before ended, how far each epoch in the store reaches, what
+of them is lost, and the last tick of each group, from which the next Gap begins.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+
+from agent.schedule import missed
+from agent.store.dropping import Terms
+from agent.store.opening import keep_spare
+from agent.store.recordfile import LOOK_BACK, Epoch, RecordFile, ticks_in
+from core.codec import encode_record
+from core.errors import WireError
+from core.manifest import Group, Manifest, decode_manifest
+from core.records import Before, Gap, Record, Start
+
+_decode = msgspec.json.Decoder(Record).decode
+
+BEFORE_TOLD: Final = 16
+"""Earlier epochs named in a start record."""
+REASONS: Final = {"stop": "stopped", "set-aside": "store-lost", "restored": "store-lost"}
+"""Why ticks between two lives are missing; else the agent or the machine crashed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Birth:
+    """What the start record of a new epoch has to say besides the store's own knowledge."""
+
+    now_ms: int
+    boot: str
+    clock: str
+    software: str
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What the files say of the lives before."""
+
+    ended: str
+    """``first``, ``stop``, ``crash``, ``set-aside`` or ``restored``."""
+    spans: list[tuple[int, Manifest]]
+    """Manifests by the id from which they are in force."""
+    ticks: dict[str, int]
+    """Last committed tick by group key."""
+    safe: dict[str, int]
+    """By group key, the tick up to which every route had confirmed when the heartbeat was noted."""
+    known_top: int
+    """Largest id ever noted, in this file or by the heartbeat."""
+    before: list[Before] = field(default_factory=list)
+
+    @property
+    def reason(self) -> str:
+        """Return why ticks since the last committed ones are missing."""
+        return REASONS.get(self.ended, "crashed")
+
+
+def look_back(file: RecordFile, control: RecordFile, aside: bool) -> Past:
+    """Read what happened before; nothing is written."""
+    heartbeat = control.note("heartbeat")
+    ended = _how_it_ended(file, control, heartbeat, aside)
+    decoded = {hash_: _manifest(body) for hash_, body in file.manifests().items()}
+    spans = [(begin, found) for begin, hash_ in file.manifest_spans() if (found := decoded.get(hash_))]
+    keys = {hash_: keys_of(found) for hash_, found in decoded.items() if found is not None}
+    safe = ticks_in(heartbeat, "safe")
+    # A salvaged file may have holes far back; one that was put back may end before the heartbeat.
+    remembered = safe if aside or ended == "restored" else ticks_in(heartbeat, "ticks")
+    ticks = remembered | file.last_ticks(keys, -1 if aside else LOOK_BACK)
+    top = heartbeat.get("top")
+    known_top = max(file.top, top if isinstance(top, int) and aside else 0)
+    before = list(_told(file, control, heartbeat, aside, known_top))
+    return Past(ended, spans, ticks, safe, known_top, before)
+
+
+def begin(file: RecordFile, past: Past, epoch: str, birth: Birth, manifest: Manifest) -> Epoch:
+    """Begin an epoch of the readings: start record, manifest, and Gaps for what damage took."""
+    with file.transaction():
+        begun = file.begin_epoch(epoch, birth.now_ms, birth.boot, above=past.known_top)
+        hash_ = manifest.hash()
+        start = Start(
+            seq=1,
+            at=birth.now_ms,
+            ended=past.ended,
+            boot=birth.boot,
+            clock=birth.clock,
+            software=birth.software,
+            before=past.before,
+            ticks=past.ticks,
+        )
+        lost = list(_lost_ticks(file, past, manifest)) if past.ended == "set-aside" else []
+        file.insert(
+            [
+                (file.top + 1, 0, birth.now_ms, encode_record(start)),
+                (file.top + 2, -1, birth.now_ms, hash_.encode()),
+            ]
+        )
+        file.add_manifest(hash_, begun.base + 1, manifest.encode())
+        for group, (first, last, ticks) in lost:
+            gap = Gap(file.top + 1 - begun.base, group.group, first, last, ticks, "store-lost")
+            file.insert([(file.top + 1, 0, last, encode_record(gap))])
+        file.set_meta("inode", str(file.path.stat().st_ino))
+    return begun
+
+
+def begin_control(control: RecordFile, file: RecordFile, epoch: str, birth: Birth) -> Epoch:
+    """Begin the same epoch of the control lane, and keep there what names the readings."""
+    with control.transaction():
+        begun = control.begin_epoch(epoch, birth.now_ms, birth.boot)
+        keep_spare(control, file)
+    return begun
+
+
+def keys_of(manifest: Manifest) -> dict[int, str]:
+    """Return the key of each group by its number."""
+    return {group.group: group.key for group in manifest.groups}
+
+
+def _manifest(body: bytes) -> Manifest | None:
+    try:
+        return decode_manifest(body)
+    except WireError:
+        return None
+
+
+def _how_it_ended(file: RecordFile, control: RecordFile, heartbeat: dict[str, object], aside: bool) -> str:
+    if aside:
+        return "set-aside"
+    known, top = heartbeat.get("epoch"), heartbeat.get("top")
+    if not file.epochs:
+        return "restored" if known is not None or control.epochs else "first"
+    last = file.epochs[-1]
+    if known is not None and all(known != epoch.epoch for epoch in file.epochs):
+        return "restored"  # the control file knows a later life than the readings
+    if known == last.epoch and isinstance(top, int) and top > file.top:
+        return "restored"
+    if file.meta("inode") != str(file.path.stat().st_ino):
+        return "restored"  # a copy: how old it is, nobody here can tell
+    return "stop" if last.ended == "stop" else "crash"
+
+
+def _told(
+    file: RecordFile, control: RecordFile, heartbeat: dict[str, object], aside: bool, known_top: int
+) -> Iterator[Before]:
+    control_last = {known.epoch: end - known.base for known, end in control.epoch_spans()}
+    spans = file.epoch_spans()
+    for known, end in spans[-1 : -1 - BEFORE_TOLD : -1]:
+        if aside and known is spans[-1][0]:
+            end = max(end, known_top)
+        last = end - known.base
+        lost = file.present(known, end).missing(1, last) if aside and last else []
+        yield Before(known.epoch, last, control_last.get(known.epoch, 0), lost)
+    running = heartbeat.get("epoch")
+    if not spans and isinstance(running, str):
+        yield Before(running, 0, control_last.get(running, 0))
+
+
+Hole = tuple[int, int, int]
+
+
+def _lost_ticks(file: RecordFile, past: Past, manifest: Manifest) -> Iterator[tuple[Group, Hole]]:
+    """Yield (group, (first tick, last tick, ticks)) for what is missing where records are missing.
+
+    Only the other end knows which of them it has already; a row counts more than a Gap there.
+    """
+    terms = Terms(past.spans, manifest)
+    last = {group.key: (0, past.safe[group.key]) for group in manifest.groups if group.key in past.safe}
+    before = broken = 0
+    query = "SELECT id, grp, tick, CASE grp WHEN 0 THEN body END FROM record ORDER BY id"
+    for id_, grp, tick, body in file.db.execute(query):
+        if id_ != before + 1:
+            broken = id_
+        before = id_
+        first = tick
+        if grp == 0:
+            record: Record = _decode(body)
+            if not isinstance(record, Gap) or not record.group:
+                continue
+            grp, first, tick = record.group, record.first_tick, record.last_tick
+        group = terms.group_now(id_, grp) if grp > 0 and past.spans else None
+        if group is None:
+            continue
+        at, known = last.get(group.key, (id_, first))
+        hole = missed(known, first, group.every_ms)
+        if hole is not None and at < broken:
+            yield group, hole
+        last[group.key] = (id_, tick)

@@ -1,0 +1,75 @@
+"""Connections to SQLite: how they are opened, and its errors as ours.
+
+WAL with ``synchronous=FULL``: a commit that returned survives a power cut as far as
+the drive keeps its promise.  Autocommit mode, so that every transaction is visible
+in the code.  Deliberately not here: tables (``agent.store.schema``) and who may write.
+"""
+
+import sqlite3
+from pathlib import Path
+from typing import Final
+
+from core.errors import StoreCorrupt, StoreError, StoreFull
+
+PAGE_SIZE: Final = 4096
+SYNCHRONOUS: Final = "FULL"
+"""A commit waits for the drive.  NORMAL would lose acknowledged rows at a power cut (tests/powercut.py)."""
+CHECKPOINT_PAGES: Final = 1000
+"""SQLite folds the WAL back after so many pages; a larger WAL writes hot pages less often."""
+CACHE_KIB: Final = 4096
+BUSY_S: Final = 10.0
+"""How long to wait for a person who looks into the file with a tool that locks it."""
+
+
+def connect(path: Path, *, readonly: bool = False, checkpoint: int = CHECKPOINT_PAGES) -> sqlite3.Connection:
+    """Open a connection in autocommit mode; raises ``sqlite3.Error``.
+
+    Args:
+        path: of the file; created when it is missing, unless ``readonly``.
+        readonly: for readers; never folds the WAL back, never changes the file.
+        checkpoint: pages of WAL after which it is folded back.
+    """
+    mode = "ro" if readonly else "rwc"
+    db = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode={mode}",
+        uri=True,
+        isolation_level=None,
+        check_same_thread=False,
+        timeout=BUSY_S,
+    )
+    try:
+        if not readonly:
+            db.execute(f"PRAGMA page_size={PAGE_SIZE}")
+            journal = db.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+            if journal != "wal":
+                raise sqlite3.OperationalError(f"the file system of {path} allows no write-ahead log")
+            db.execute(f"PRAGMA synchronous={SYNCHRONOUS}")
+            db.execute(f"PRAGMA wal_autocheckpoint={checkpoint}")
+            db.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def translated(error: sqlite3.Error, path: Path) -> StoreError:
+    """Return the error of our tree for one of SQLite's."""
+    code = (getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF
+    if code == sqlite3.SQLITE_FULL:
+        return StoreFull(f"no room on the disk for {path}: free some, nothing that was committed is lost")
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return StoreCorrupt(f"{path} is damaged: {error}; the next start sets it aside and salvages it")
+    return StoreError(f"{path}: {error}")
+
+
+def file_bytes(path: Path) -> int:
+    """Return the bytes of a file, 0 when there is none."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def wal_of(path: Path) -> Path:
+    """Return where SQLite keeps the write-ahead log of a file."""
+    return path.with_name(path.name + "-wal")

@@ -1,0 +1,214 @@
+"""Housekeeping between commits, in the writer's thread, in bounded steps.
+
+Over quota goes first what was set aside long ago, then what every route has
+confirmed, then the oldest rows that the least important route still waits for, with
+a Gap.  The reserve is given back when the disk itself is full.  Age counts only
+while the clock is synchronised and never takes an unconfirmed row.
+
+The heartbeat notes in the control file where the readings are, so that a store
+that was lost or went back in time is noticed at the next start, and its Gaps begin
+where the books still have everything.
+"""
+
+import json
+import logging
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Mapping
+from typing import Final, Protocol
+
+from agent.store.connection import file_bytes, translated, wal_of
+from agent.store.dropping import Terms, drop_unconfirmed
+from agent.store.recordfile import RecordFile
+from agent.store.room import DELETE_STEP, Floor, Room, droppable
+from agent.store.writer import Writer
+from core.errors import StoreError, StoreFull
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT_S: Final = 30.0
+CHECK_ROOM_S: Final = 1.0
+PATIENCE_S: Final = 60.0
+"""How long after the start the quota waits for the routes to say what their books hold."""
+FREE_WANTED: Final = 4
+"""The reserve is taken again when the disk has so many times its size free."""
+MARKS_KEPT: Final = 256
+
+
+class Surroundings(Protocol):
+    """What the rest of the agent says; see ``agent.store.store.Store``."""
+
+    @property
+    def floors(self) -> tuple[Floor, ...] | None: ...
+    @property
+    def clock_synchronised(self) -> bool: ...
+
+
+class Heartbeat:
+    """What the control file remembers of the readings."""
+
+    def __init__(self, epoch: str, keys: Mapping[int, str], safe: dict[str, int]) -> None:
+        """Begin with the ticks (by group key) up to which all was confirmed at the last beat before."""
+        self._epoch = epoch
+        self._keys = keys
+        self._safe = safe
+        self._marks: list[tuple[int, dict[str, int]]] = []
+
+    def beat(self, writer: Writer, confirmed_below: int) -> str:
+        """Return the note for the control file."""
+        ticks = self.ticks(writer)
+        for number, tick in writer.missed.begun.items():
+            self._safe.setdefault(self._keys[number], tick)
+        while self._marks and self._marks[0][0] < confirmed_below:
+            self._safe |= self._marks.pop(0)[1]
+        self._marks.append((writer.file.top, ticks))
+        if len(self._marks) > MARKS_KEPT:  # a long outage: coarser is good enough
+            self._marks = self._marks[::2]
+        return json.dumps({"epoch": self._epoch, "top": writer.file.top, "ticks": ticks, "safe": self._safe})
+
+    def ticks(self, writer: Writer) -> dict[str, int]:
+        """Return the last committed ticks by group key."""
+        return {self._keys[number]: tick for number, tick in writer.ticks.items() if number in self._keys}
+
+
+class Housekeeper:
+    """Looks after the room of the readings; called by their writer between commits."""
+
+    def __init__(
+        self,
+        room: Room,
+        terms: Terms,
+        heartbeat: Heartbeat,
+        around: Surroundings,
+        keep_note: Callable[[str], object],
+    ) -> None:
+        """Prepare.
+
+        Args:
+            room: rules and reserve.
+            terms: which manifest was in force when.
+            heartbeat: what the control file is to remember.
+            around: the routes' floors and the state of the clock.
+            keep_note: puts the heartbeat into the control file.
+        """
+        self.room = room
+        self._terms = terms
+        self._heartbeat = heartbeat
+        self._around = around
+        self._keep_note = keep_note
+        self._next_beat = 0.0
+        self._next_look = 0.0
+        self._patient_until = time.monotonic() + PATIENCE_S
+
+    def step(self, writer: Writer) -> bool:
+        """Do one bounded step; True when more waits."""
+        now = time.monotonic()
+        if now >= self._next_beat or writer.missed.begun:
+            self._next_beat = now + HEARTBEAT_S
+            self.beat(writer)
+        if now < self._next_look:
+            return False
+        try:
+            more = self._make_room(writer)
+        except sqlite3.Error as error:
+            log.debug("housekeeping failed: %s", translated(error, writer.file.path))
+            more = False
+        except OSError as error:
+            log.debug("housekeeping failed: %s", error)
+            more = False
+        if not more:
+            self._next_look = now + CHECK_ROOM_S
+        return more
+
+    def beat(self, writer: Writer) -> None:
+        """Note where the readings are, in the control file and for the next start in their own."""
+        self._keep_note(self._heartbeat.beat(writer, self._confirmed_below()))
+        writer.missed.begun.clear()
+        try:
+            with writer.file.transaction():
+                writer.file.note_ticks(self._heartbeat.ticks(writer))
+        except sqlite3.Error as error:
+            log.debug("no note of the last ticks: %s", translated(error, writer.file.path))
+
+    def _confirmed_below(self) -> int:
+        return min((floor.below for floor in self._around.floors or ()), default=0)
+
+    def _make_room(self, writer: Writer) -> bool:
+        file = writer.file
+        if isinstance(writer.trouble, StoreFull):
+            return self._on_full_disk(file)
+        if file.used_bytes() + self.room.aside_bytes() > self.room.quota_bytes:
+            return self._over_quota(file)
+        more = self._forget_old(file)
+        self._take_reserve_again()
+        return more
+
+    def _on_full_disk(self, file: RecordFile) -> bool:
+        for part in self.room.aside_files():
+            part.unlink()
+        self.room.give_reserve_back()
+        with file.transaction():
+            gone = file.delete_below(self._confirmed_below(), DELETE_STEP)
+        self.room.counts.pruned += gone
+        # Fold the log back but keep its file: another program would take the room at once.
+        file.db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        return False
+
+    def _over_quota(self, file: RecordFile) -> bool:
+        for part in self.room.aside_files():  # what could be read of them was salvaged long ago
+            log.warning("over the quota: removing %s, which was set aside", part.name)
+            part.unlink()
+            return True
+        floors = self._around.floors
+        if floors is None:
+            if time.monotonic() < self._patient_until:
+                return False  # the routes have not said yet what their books hold
+            floors = ()
+        below, confirmed = droppable(floors, file.loose)
+        with file.transaction():
+            gone = (
+                file.delete_below(below, DELETE_STEP)
+                if confirmed
+                else drop_unconfirmed(file, below, self._terms)
+            )
+        if confirmed:
+            self.room.counts.pruned += gone
+        else:
+            self.room.counts.dropped += gone
+        if file_bytes(wal_of(file.path)) > self.room.quota_bytes // 4:
+            file.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        return gone > 0
+
+    def _forget_old(self, file: RecordFile) -> bool:
+        if not self._around.clock_synchronised:
+            return False
+        cutoff = time.time_ns() // 1_000_000 - self.room.keep_ms
+        oldest = file.db.execute(
+            "SELECT tick FROM record WHERE id >= ? ORDER BY id LIMIT 1", (file.loose,)
+        ).fetchone()
+        if oldest is None or oldest[0] >= cutoff:
+            return False
+        until = file.loose + DELETE_STEP
+        young = file.db.execute(
+            "SELECT id FROM record WHERE id >= ? AND id < ? AND tick >= ? ORDER BY id LIMIT 1",
+            (file.loose, until, cutoff),
+        ).fetchone()
+        below = min(self._confirmed_below(), until if young is None else young[0])
+        if below <= file.loose:
+            return False
+        with file.transaction():
+            gone = file.delete_below(below, DELETE_STEP)
+        self.room.counts.pruned += gone
+        return gone > 0
+
+    def _take_reserve_again(self) -> None:
+        if file_bytes(self.room.reserve) < self.room.reserve_bytes:
+            free = os.statvfs(self.room.reserve.parent)
+            if free.f_bavail * free.f_frsize > FREE_WANTED * self.room.reserve_bytes:
+                self.room.hold_reserve()
+
+
+def explain(error: StoreError) -> str:
+    """Return what a person should know when the store cannot be written."""
+    return f"{error}; readings wait in memory for a short time, then their ticks become a gap"

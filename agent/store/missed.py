@@ -1,0 +1,70 @@
+"""Which ticks have no row, and why: derived when a row commits, never counted on the way.
+
+A missed tick cannot be forgotten, whatever the reason it was missed: every tick of
+a group's grid between its last committed row and the next one becomes part of a
+Gap.  What is kept here is only the *reason*, as far as it is known.  Pure; owned by
+the writer's thread, save for :meth:`refused`, which is one assignment.
+"""
+
+from dataclasses import dataclass
+
+from agent.schedule import missed
+from core.manifest import Group
+
+
+@dataclass(frozen=True, slots=True)
+class MissedTicks:
+    """Ticks of one group without a row."""
+
+    first: int
+    last: int
+    ticks: int
+    reason: str
+
+
+class Missed:
+    """The last committed tick of each group, and what may explain a hole after it."""
+
+    def __init__(self, groups: tuple[Group, ...], ticks: dict[int, int], first_reason: str) -> None:
+        """Begin with what the store holds.
+
+        Args:
+            groups: of the manifest in force.
+            ticks: last committed tick by group number, from the store.
+            first_reason: why ticks before the first row of each group are missing.
+        """
+        self.ticks = ticks
+        """Last committed tick by group number."""
+        self.begun: dict[int, int] = {}
+        """For groups never seen before: the tick before their first row."""
+        self._every = {group.group: group.every_ms for group in groups}
+        self._first_reason = dict.fromkeys(self._every, first_reason)
+        self._no_room: dict[int, int] = {}
+
+    def refused(self, grp: int, tick: int) -> None:
+        """Note that a row was refused because the disk is full (any thread)."""
+        self._no_room[grp] = tick
+
+    def before(self, grp: int, tick: int, reason: str, pending: dict[int, int]) -> MissedTicks | None:
+        """Return the ticks missed before a row, or None; ``pending`` are ticks not yet committed."""
+        last = pending.get(grp, self.ticks.get(grp))
+        if last is None:
+            return None
+        hole = missed(last, tick, self._every[grp])
+        if hole is None:
+            return None
+        if grp not in pending and grp in self._first_reason:
+            reason = self._first_reason[grp]
+        elif last < self._no_room.get(grp, last) < tick:
+            reason = "disk-full"
+        return MissedTicks(*hole, reason)
+
+    def committed(self, pending: dict[int, int], firsts: dict[int, int]) -> None:
+        """Take over ticks that are committed; ``firsts`` are the first ones of groups in this batch."""
+        for grp, tick in pending.items():
+            if grp not in self.ticks:
+                self.begun[grp] = firsts[grp] - self._every[grp]
+            self.ticks[grp] = tick
+            self._first_reason.pop(grp, None)
+            if self._no_room.get(grp, tick) < tick:
+                del self._no_room[grp]

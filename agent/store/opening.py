@@ -1,0 +1,132 @@
+"""Opening the directory: one agent at a time, each file whole or salvaged, a full disk not the end.
+
+Not here: the new epoch (``agent.store.birth``), and how a file is salvaged.
+"""
+
+import errno
+import fcntl
+import json
+import logging
+import os
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, TypeVar
+
+from agent.store.audit import AuditFile
+from agent.store.connection import CHECKPOINT_PAGES, translated
+from agent.store.recordfile import Epoch, RecordFile
+from agent.store.room import INSIDE_CHECKPOINT, Room
+from agent.store.salvage import Spare, mark_damaged, needs_salvage, set_aside
+from core.errors import ConfigError, StoreCorrupt, StoreError, StoreFull
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+READINGS: Final = "readings.db"
+CONTROL: Final = "control.db"
+AUDIT: Final = "audit.db"
+
+
+def lock(directory: Path) -> int:
+    """Make the directory ours; return the handle that keeps it so.  Raises ConfigError."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        handle = os.open(directory / "lock", os.O_CREAT | os.O_RDWR, 0o600)
+    except OSError as error:
+        raise ConfigError(f"data_dir {directory} cannot be used: {error.strerror}") from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(handle)
+        raise ConfigError(
+            f"another agent is using {directory}: stop it, or give this gateway a data_dir of its own"
+        ) from error
+    return handle
+
+
+def with_room(room: Room, path: Path, act: Callable[[], T]) -> T:
+    """Do something with a file that needs room; on a full disk give the reserve back and do it again."""
+    try:
+        return _translated(path, act)
+    except StoreFull:
+        if not room.give_reserve_back():
+            raise
+        log.warning("the disk is full: the reserve was given back to start at all")
+        return _translated(path, act)
+
+
+def _translated(path: Path, act: Callable[[], T]) -> T:
+    try:
+        return act()
+    except sqlite3.Error as error:
+        raise translated(error, path) from error
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise StoreFull(f"no room on the disk for {path}: free some") from error
+        raise StoreError(f"{path}: {error.strerror}") from error
+
+
+def opened(path: Path, kind: str, spare: Callable[[], Spare] = Spare) -> tuple[RecordFile, str]:
+    """Open a file, salvaging it when it is damaged; return it and what a person should know, if anything."""
+    checkpoint = INSIDE_CHECKPOINT if kind == "control" else CHECKPOINT_PAGES
+    if not needs_salvage(path, kind):
+        try:
+            return RecordFile(path, kind, checkpoint), ""
+        except StoreCorrupt:
+            mark_damaged(path)
+    salvage = set_aside(path, kind, spare())
+    text = (
+        f"{path.name} was damaged: set aside as {salvage.aside.name}, {salvage.records} records salvaged"
+        f"{'' if salvage.whole else ', some may be lost'}"
+    )
+    log.error("%s", text)
+    return RecordFile(path, kind, checkpoint), text
+
+
+def opened_audit(path: Path) -> AuditFile:
+    """Open the audit file; a damaged one is set aside for a person to look at, nothing is salvaged."""
+    try:
+        return AuditFile(path)
+    except StoreCorrupt:
+        number = 1
+        while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
+            number += 1
+        for suffix in ("-wal", "-shm", ""):
+            part = path.with_name(path.name + suffix)
+            if part.exists():
+                part.rename(aside.with_name(aside.name + suffix))
+        log.error("%s was damaged: set aside as %s", path.name, aside.name)
+        return AuditFile(path)
+
+
+def spare_in(control: RecordFile) -> Spare:
+    """Return what the control file remembers of the readings' epochs and manifests."""
+    epochs = []
+    try:
+        for base, epoch, begun_ms, boot, ended, hash_ in json.loads(control.meta(EPOCHS_NOTE) or "[]"):
+            epochs.append((Epoch(epoch, base, begun_ms, boot, ended), hash_))
+    except (ValueError, TypeError):
+        log.warning("%s does not remember the epochs of the readings", control.path.name)
+    return Spare(tuple(epochs), control.manifests())
+
+
+def keep_spare(control: RecordFile, file: RecordFile) -> None:
+    """Write into the control file what :func:`spare_in` reads (in the caller's transaction)."""
+    hashes = dict(file.manifest_spans())
+    known = [
+        (one.base, one.epoch, one.begun_ms, one.boot, one.ended, hashes.get(one.base + 1, ""))
+        for one in file.epochs[-EPOCHS_KEPT:]
+    ]
+    control.set_meta(EPOCHS_NOTE, json.dumps(known))
+    wanted = {entry[-1] for entry in known}
+    bodies = file.manifests()
+    there = control.manifests().keys()
+    for hash_ in wanted - there & bodies.keys():
+        control.db.execute("INSERT INTO manifest VALUES (?, ?)", (hash_, bodies[hash_]))
+    for hash_ in there - wanted:
+        control.db.execute("DELETE FROM manifest WHERE hash = ?", (hash_,))
+
+
+EPOCHS_NOTE: Final = "epochs"
+EPOCHS_KEPT: Final = 256
