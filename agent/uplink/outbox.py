@@ -103,11 +103,10 @@ class Outbox:
         """
         news = False
         for first, last in ranges:
-            if self.held.covers(first, last):
-                continue
-            news = True
+            for new in self.held.missing(first, last):  # what was asked for again is held, and still to go
+                news = True
+                self.gone.add(*new)
             self.held.add(first, last)
-            self.gone.add(first, last)
         newest = -inf
         for flight in [f for f in self.flights.values() if self.held.covers(f.first, f.last)]:
             newest = max(newest, flight.sent)
