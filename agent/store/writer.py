@@ -209,8 +209,7 @@ class Writer:
                     min(max(due_at - time.monotonic(), 0.0), self._window_s),
                 )
             batch = self._waiting
-            jobs = list(self._jobs)
-            self._jobs.clear()
+            jobs = len(self._jobs)
             due = bool(batch) and (
                 self._stop or self._urgent or time.monotonic() >= batch[0].sampled + self._window_s - 0.001
             )
@@ -223,8 +222,8 @@ class Writer:
             if not stopping:
                 with self._wake:
                     self._wake.wait_for(lambda: self._stop or bool(self._jobs), RETRY_S)
-        for job, future in jobs:
-            self._do(job, future)
+        for _ in range(jobs):
+            self._do(*self._jobs.popleft())
         return not (stopping and (not self._waiting or self.trouble is not None))
 
     def _put_back(self, batch: list[Waiting]) -> None:
