@@ -250,8 +250,9 @@ def _copy_spare(fresh: RecordFile, spare: Spare) -> None:
         row = (known.base, known.epoch, known.begun_ms, known.boot, known.ended)
         _insert(fresh, "epoch", row)
         _insert(fresh, "manifest_span", (known.base + 1, hash_))
-    for hash_, body in spare.manifests.items():
-        _insert(fresh, "manifest", (hash_, body))
+    for entry in spare.manifests.items():
+        if _is_manifest(entry):
+            _insert(fresh, "manifest", entry)
 
 
 def _any(row: tuple[object, ...]) -> bool:
