@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent.store.recordfile import RouteState
-from agent.store.salvage import mark_of
+from agent.store.salvage import Spare, mark_of, set_aside
 from agent.store.store import Store
 from core.errors import StoreCorrupt
 from tests.unit.agent.store.store_made import Contents, add, at, committed, contents, manifest, opened, until
@@ -218,9 +218,7 @@ async def test_a_salvage_that_was_interrupted_goes_on(tmp_path: Path, step: str)
         twin = tmp_path / "twin"
         twin.mkdir()
         shutil.copy(aside, twin / "readings.db")
-        shutil.copy(tmp_path / "control.db", twin)
-        async with opened(twin):
-            pass
+        set_aside(twin / "readings.db", "readings", Spare())
         (twin / "readings.db").rename(path)
     async with opened(tmp_path) as store:
         assert store.ended_before == "set-aside"
