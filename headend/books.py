@@ -4,9 +4,7 @@ Several collectors may share a file. What is kept in memory is good only while n
 each transaction takes the write lock first and then asks `PRAGMA data_version`. A transaction that
 fails leaves nothing behind, in the file or in memory, and may be tried again with the same messages.
 
-Books know whether they went back in time: a gateway whose last confirmation bears a number that these
-books never gave, or a later books id, has talked to a later state of them. They then take a new id,
-which makes every gateway send again what it still holds.
+Whether the books went back in time is judged by `headend.identity`.
 
 Not here: the tables (`headend.schema`), how a message is stored (`headend.arrival`), looking into the
 books (`headend.readings` and beside it).
@@ -26,11 +24,11 @@ import msgspec
 
 from certs.signing import Signer
 from core.errors import StoreError, WireError
-from core.ids import books_born_ms, new_books_id
 from core.manifest import decode_manifest
 from core.ranges import RangeSet
 from core.records import StreamMessage
 from headend.alarms import Alarms, Code
+from headend.identity import Identity
 from headend.known import KnownManifest
 from headend.ledger import Ledger, Space
 from headend.schema import BooksReplaced, open_writer, translated
@@ -38,8 +36,6 @@ from headend.terms import learn_ownership, learn_usage_points
 
 REMEMBERED: Final = 50_000
 """Epochs, groups and gateways kept in memory; with more, all are read again."""
-AHEAD_MS: Final = 24 * 3_600_000
-"""A books id born further ahead of our clock than this is no state of these books."""
 
 
 @dataclass(slots=True)
@@ -62,6 +58,7 @@ class Books:
         self.path: Final = path
         self.connection = open_writer(path, now_ms)
         self.ledger = Ledger(self.connection)
+        self.identity = Identity(self.connection, path)
         self.alarms = Alarms()
         self.now_ms = now_ms
         self._file = _identity(path)
@@ -69,11 +66,13 @@ class Books:
         self._counts: Counter[tuple[str, str]] = Counter()
         self._epochs: dict[tuple[str, str], Epoch] = {}
         self._groups: dict[tuple[str, int], int] = {}
-        self._given: dict[tuple[str, str], int] = {}
         self._gateways: set[str] = set()
-        self._books_id = ""
-        self._n = 0
-        self._n_written = 0
+        try:
+            with self.transaction(now_ms):
+                self._begin()
+        except BaseException:
+            self.connection.close()
+            raise
 
     def close(self) -> None:
         """Close the file; an open transaction is rolled back."""
@@ -100,24 +99,18 @@ class Books:
                 if self.connection.in_transaction:
                     self.connection.execute("ROLLBACK")
                 raise
+            self.identity.committed()
             self.alarms.clear()
             self._counts.clear()
 
     @property
     def books_id(self) -> str:
         """The id of these books, as of this transaction."""
-        return self._books_id
+        return self.identity.books_id
 
     def next_n(self, gateway: str, entity: str) -> int:
         """Return the number of the next confirmation or question, and note that this gateway gets it."""
-        self._n += 1
-        self._given[gateway, entity] = self._n
-        self.connection.execute(
-            "INSERT INTO given (gateway, entity, n) VALUES (?, ?, ?) "
-            "ON CONFLICT DO UPDATE SET n = excluded.n",
-            (gateway, entity, self._n),
-        )
-        return self._n
+        return self.identity.next_n(gateway, entity)
 
     def count(self, name: str, gateway: str, number: int = 1) -> None:
         """Count something, durably."""
@@ -220,36 +213,17 @@ class Books:
         `may_renew` False: only raise the alarm (one gateway must not make all others send again and
         again).
         """
-        if not message.books:
+        evidence = self.identity.evidence(message, entity, self.now_ms)
+        if evidence is None:
             return False
-        if message.books == self._books_id:
-            if message.n <= self._given_to(message.gateway, entity):
-                return False
-            proof = f"{message.gateway} holds confirmation {message.n} of books that never gave it"
-        else:
-            try:
-                born = books_born_ms(message.books)
-            except ValueError:
-                return False
-            if born <= books_born_ms(self._books_id):
-                return False
-            if born > self.now_ms + AHEAD_MS:
-                self.alarm(
-                    Code.BOOKS_AHEAD,
-                    message.gateway,
-                    f"{message.gateway} names books {message.books}, born in the future: check the clocks",
-                )
-                return False
-            proof = f"{message.gateway} holds a confirmation of later books {message.books}"
+        if not evidence.credible:
+            self.alarm(Code.BOOKS_AHEAD, message.gateway, evidence.text)
+            return False
         if not may_renew:
-            self.alarm(Code.BOOKS_RESTORED, message.gateway, f"{proof}; not acted upon again so soon")
+            self.alarm(Code.BOOKS_RESTORED, message.gateway, f"{evidence.text}; not acted upon again so soon")
             return False
-        self._renew(message.books, message.n, proof)
-        self.alarm(
-            Code.BOOKS_RESTORED,
-            message.gateway,
-            f"{proof}: they were put back to an older state; all gateways send again what they still hold",
-        )
+        self.identity.renew(self.now_ms, evidence.later_id, evidence.later_n, evidence.text)
+        self._alarm_restored(message.gateway, evidence.text)
         return True
 
     def held_of(self, gateway: str, entity: str, limit: int) -> list[str]:
@@ -311,45 +285,32 @@ class Books:
             ),
         )
 
-    def _given_to(self, gateway: str, entity: str) -> int:
-        known = self._given.get((gateway, entity))
-        if known is None:
-            found = self.connection.execute(
-                "SELECT n FROM given WHERE gateway=? AND entity=?", (gateway, entity)
-            ).fetchone()
-            known = self._given[gateway, entity] = 0 if found is None else found[0]
-        return known
+    def _begin(self) -> None:
+        found = self.identity.begin(self.now_ms)
+        if found:
+            self._alarm_restored("", found)
 
-    def _renew(self, seen_id: str, seen_n: int, proof: str) -> None:
-        born = max(self.now_ms, books_born_ms(self._books_id) + 1, books_born_ms(seen_id) + 1)
-        self.connection.execute(
-            "INSERT INTO books_past (id, until_ms, reason) VALUES (?, ?, ?)",
-            (self._books_id, self.now_ms, proof),
+    def _alarm_restored(self, gateway: str, proof: str) -> None:
+        self.alarm(
+            Code.BOOKS_RESTORED,
+            gateway,
+            f"{proof}: they were put back to an older state; all gateways send again what they still hold",
         )
-        self._books_id = new_books_id(born)
-        self._n = max(self._n, seen_n)
-        self._given.clear()
-        self.connection.execute("DELETE FROM given")
-        self.connection.execute("UPDATE books SET id=?", (self._books_id,))
 
     def _refresh(self) -> None:
         version: int = self.connection.execute("PRAGMA data_version").fetchone()[0]
-        if version != self._version or not self._books_id:
+        if version != self._version or not self.identity.books_id:
             self._forget()
             self._version = version
-            self._books_id, self._n = self.connection.execute("SELECT id, n FROM books").fetchone()
-            self._n_written = self._n
-        elif len(self._epochs) + len(self._groups) + len(self._given) + len(self._gateways) > REMEMBERED:
+            self.identity.read()
+        elif len(self._epochs) + len(self._groups) + len(self._gateways) > REMEMBERED:
             self._epochs.clear()
             self._groups.clear()
-            self._given.clear()
             self._gateways.clear()
 
     def _save(self) -> None:
         self.ledger.save()
-        if self._n != self._n_written:
-            self.connection.execute("UPDATE books SET n=?", (self._n,))
-            self._n_written = self._n
+        self.identity.save()
         self.alarms.save(self.connection)
         self.connection.executemany(
             "INSERT INTO counter (name, gateway, n) VALUES (?, ?, ?) "
@@ -363,9 +324,8 @@ class Books:
         self._counts.clear()
         self._epochs.clear()
         self._groups.clear()
-        self._given.clear()
         self._gateways.clear()
-        self._books_id = ""
+        self.identity.forget()
 
 
 def _identity(path: Path) -> tuple[int, int]:

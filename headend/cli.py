@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from headend import cli_enter, cli_judge
+from headend import cli_enter, cli_judge, cli_own
 from headend.cli_options import DEFAULT_CONFIG, BooksFile, Config, Json, books_path, console, now_ms
 from headend.collector import Collector
 from headend.config import HeadendConfig, load
@@ -28,6 +28,12 @@ app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
 
 for _part in (cli_judge.app, cli_enter.app):
     app.add_typer(_part)
+app.add_typer(
+    cli_own.app,
+    name="ownership",
+    help="Who owned what, as it was told and as it was corrected.",
+    epilog="Example: portico headend ownership list",
+)
 
 
 @app.command(epilog="Example: portico headend run -c headend.toml --name a")

@@ -86,6 +86,7 @@ class Collector:
         self._confirmer = Confirmer()
         self._alarms = Alarms()
         self._refused: Counter[tuple[str, str]] = Counter()
+        self._rejected: Counter[int] = Counter()
         self._renewals: dict[str, tuple[float, float]] = {}
         self._presence = Presence()
         self._links: Final = [self._link(number, name) for number in range(len(config.broker))]
@@ -139,7 +140,8 @@ class Collector:
         return Link(number, broker, f"{self._entity}-collector-{name}", filters, context, self._inbox)
 
     def _open(self) -> Books:
-        books = Books(self._config.headend.books, self._now_ms())
+        self._opened_ms = self._now_ms()
+        books = Books(self._config.headend.books, self._opened_ms)
         self._intake = Intake(self._entity, self._trusted, books, self._config.headend.gateways)
         return books
 
@@ -257,6 +259,7 @@ class Collector:
             one.epoch,
             max(0, header.within),
             now_s,
+            fresh=header.sent >= self._opened_ms,
             knows_us=header.books == books.books_id,
             wants_cert="cert" in header.want,
         )
@@ -345,6 +348,12 @@ class Collector:
         if not stopped and now_s - self._status_s < STATUS_EVERY_S:
             return
         self._status_s = now_s
+        for link in self._links:
+            if link.rejected > self._rejected[link.number]:
+                self._rejected[link.number] = link.rejected
+                text = f"broker {link.url} refused {link.rejected} confirmations: check its access rules"
+                self._alarms.add(Code.BROKER_REFUSED, "", text, self._now_ms())
+        self.figures.forgotten = self._confirmer.dropped
         self.figures.refresh(self._links, len(self._inbox), now_s, running=not stopped)
         write_status(self._status_path, self.figures)
         if stopped or now_s - self._logged_s >= LOG_EVERY_S:

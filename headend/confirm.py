@@ -17,6 +17,10 @@ from typing import Final
 from core.ranges import Range, RangeSet
 
 SPACING_S: Final = 0.2
+GATE_S: Final = 10.0
+"""How long the first confirmation of our life to a gateway waits for a message that was written after our
+life began: it tells which confirmation the gateway took last, before ours blurs the trace of books that
+went back in time."""
 EPOCHS_IN_ONE: Final = 32
 RANGES_IN_ONE: Final = 200
 EPOCHS_WAITING: Final = 4096
@@ -37,6 +41,7 @@ class _Due:
     since_s: float = 0.0
     within_s: float = 0.0
     sent_s: float = -1e9
+    gate_s: float = 0.0
     introduced: bool = False
     """Our certificate went along once since we started."""
     whole: bool = False
@@ -100,11 +105,16 @@ class Confirmer:
         within_s: float,
         now_s: float,
         *,
+        fresh: bool,
         knows_us: bool,
         wants_cert: bool,
     ) -> None:
-        """Note that a message of a gateway is in the books."""
-        due = self._due.setdefault(gateway, _Due(link))
+        """Note that a message of a gateway is in the books; `fresh`: written after our life began."""
+        due = self._due.get(gateway)
+        if due is None:
+            due = self._due[gateway] = _Due(link, gate_s=now_s + GATE_S)
+        if fresh:
+            due.gate_s = 0.0
         due.link = link
         if not due.epochs:
             due.since_s, due.within_s = now_s, within_s
@@ -203,7 +213,7 @@ class Confirmer:
 
 
 def _when(due: _Due) -> float:
-    return max(due.since_s + due.within_s, due.sent_s + SPACING_S)
+    return max(due.since_s + due.within_s, due.sent_s + SPACING_S, due.gate_s)
 
 
 def cut(ranges: RangeSet) -> list[Range]:

@@ -85,6 +85,9 @@ class Link:
             reconnect_on_failure=False,
         )
         client.connect_timeout = CONNECT_TIMEOUT_S
+        # A callback that failed would end paho's thread, and the link would hang without a word.
+        client.suppress_exceptions = True
+        client.enable_logger(logging.getLogger(f"{__name__}.paho"))
         client.max_inflight_messages_set(100)
         client.max_queued_messages_set(OUTGOING)
         if context is not None:

@@ -42,7 +42,7 @@ class BooksReplaced(StoreError):
 TABLES: Final = """
 CREATE TABLE books (
     id TEXT NOT NULL,               -- <born, ms since 1970>-<random>; a new one after a restore
-    n INTEGER NOT NULL              -- counts confirmations and questions together
+    n INTEGER NOT NULL              -- counts confirmations and questions; jumps to the clock at each opening
 );
 CREATE TABLE books_past (           -- ids that these books had before they were put back
     id TEXT NOT NULL, until_ms INTEGER NOT NULL, reason TEXT NOT NULL
@@ -52,9 +52,9 @@ CREATE TABLE gateway (
     first_seen_ms INTEGER NOT NULL, last_seen_ms INTEGER NOT NULL,
     state TEXT                      -- its last state message: a claim, unsigned
 ) WITHOUT ROWID;
-CREATE TABLE given (                -- number of the last confirmation or question to a gateway
+CREATE TABLE given (                -- numbers of the last confirmations and questions to a gateway
     gateway TEXT NOT NULL, entity TEXT NOT NULL, n INTEGER NOT NULL,
-    PRIMARY KEY (gateway, entity)
+    PRIMARY KEY (gateway, entity, n)
 ) WITHOUT ROWID;
 CREATE TABLE epoch (
     no INTEGER PRIMARY KEY,

@@ -29,6 +29,8 @@ class Figures:
     refused: int = 0
     confirmations: int = 0
     transactions: int = 0
+    forgotten: int = 0
+    """Epochs whose confirmation waits until the gateway sends again: too many were owed at once."""
     waiting: int = 0
     gateways: set[str] = field(default_factory=set)
     failure: str = ""
@@ -74,6 +76,7 @@ class Figures:
             "refused": self.refused,
             "confirmations": self.confirmations,
             "transactions": self.transactions,
+            "forgotten": self.forgotten,
             "waiting": self.waiting,
             "gateways": len(self.gateways),
             "failure": self.failure,

@@ -146,12 +146,25 @@ def ownership_corrections(connection: sqlite3.Connection, gateway: str, grp_key:
     ]
 
 
-def ownership_at(terms: list[OwnershipTerm], at_ms: int) -> OwnershipTerm | None:
-    """Return the ownership at an instant, by terms that stand latest known first."""
-    for term in terms:
-        if term.holds_at(at_ms):
-            return term
-    return None
+def add_ownership(connection: sqlite3.Connection, gateway: str, device: str, term: OwnershipTerm) -> None:
+    """Add a correction of a group's ownership, inside a transaction."""
+    connection.execute(
+        f"INSERT INTO ownership_term (gateway, device, grp_key, {_OWNED}, source) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'person')",
+        (
+            gateway,
+            device,
+            term.grp_key,
+            term.device_owner,
+            json.dumps(term.data_owners),
+            term.steward,
+            term.validator,
+            term.purpose,
+            term.valid_from_ms,
+            term.valid_to_ms,
+            term.known_ms,
+        ),
+    )
 
 
 def learn_ownership(connection: sqlite3.Connection, manifest: Manifest, now_ms: int) -> None:

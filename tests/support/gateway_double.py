@@ -4,6 +4,7 @@ It is no agent: it has no store, no schedule and no devices, and sends exactly w
 """
 
 import base64
+import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -111,7 +112,7 @@ class GatewayDouble:
             "first": first,
             "last": last,
             "manifest": self.manifest.hash() if rows else "",
-            "sent": T0,
+            "sent": time.time_ns() // 1_000_000,
             "books": self.books,
             "n": self.n,
             "within": self.within,

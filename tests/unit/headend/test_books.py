@@ -13,6 +13,7 @@ from core.errors import ConfigError, StoreCorrupt, StoreFull, StoreTooNew
 from core.ids import books_born_ms, new_books_id
 from headend.arrival import Stored, store
 from headend.books import Books
+from headend.identity import HISTORY
 from headend.intake import Accepted, Intake
 from headend.ledger import Space
 from headend.schema import BooksReplaced, open_reader
@@ -39,7 +40,7 @@ def alarms(books: Books) -> list[str]:
 def test_new_books_have_an_id_of_their_birth(books: Books) -> None:
     books_id, n = identity(books)
     assert books_born_ms(books_id) == NOW
-    assert n == 0
+    assert n == NOW
 
 
 def test_books_are_durable_by_their_settings(books: Books) -> None:
@@ -48,15 +49,18 @@ def test_books_are_durable_by_their_settings(books: Books) -> None:
 
 
 def test_numbers_grow_over_restarts_and_processes(books: Books, books_path: Path) -> None:
-    assert confirm(books) == 1
+    assert confirm(books) == NOW + 1
     other = Books(books_path, NOW)
-    assert confirm(other) == 2
-    assert confirm(books) == 3
+    assert confirm(other) == NOW + 2
+    assert confirm(books) == NOW + 3
     other.close()
-    again = Books(books_path, NOW + 5)
-    assert confirm(again) == 4
+    again = Books(books_path, NOW - 500_000)  # our clock was set back
+    assert confirm(again) == NOW + 4
     assert identity(again)[0] == identity(books)[0]
     again.close()
+    later = Books(books_path, NOW + 500)
+    assert confirm(later) == NOW + 501
+    later.close()
 
 
 def test_two_collectors_on_one_file_refuse_what_the_other_has(
@@ -92,7 +96,7 @@ def test_transaction_that_fails_leaves_nothing_and_can_be_tried_again(
     def pull_the_plug() -> None:
         with books.transaction(NOW):
             assert store(books, verdict).readings == 9
-            assert books.next_n("gw-0001", ENTITY) == 1
+            assert books.next_n("gw-0001", ENTITY) == NOW + 1
             raise PulledPlug
 
     with pytest.raises(PulledPlug):
@@ -100,7 +104,7 @@ def test_transaction_that_fails_leaves_nothing_and_can_be_tried_again(
     assert books.connection.execute("SELECT count(*) FROM row").fetchone()[0] == 0
     with books.transaction(NOW):
         assert store(books, verdict).readings == 9
-        assert books.next_n("gw-0001", ENTITY) == 1
+        assert books.next_n("gw-0001", ENTITY) == NOW + 1
     counted = books.connection.execute("SELECT n FROM counter WHERE name='readings.stored'").fetchall()
     assert counted == [(9,)]
 
@@ -142,7 +146,8 @@ def test_number_given_to_another_gateway_was_not_given_to_this_one(
     take(double.hello())
     for _ in range(5):
         confirm(books, "gw-0002")
-    double.books, double.n = identity(books)[0], 3
+    confirm(books)
+    double.books, double.n = identity(books)[0], NOW + 7
     assert take(double.more(6, 7))[0].renewed
 
 
@@ -181,31 +186,88 @@ def test_one_gateway_cannot_renew_the_books_without_end(
     assert alarms(books) == ["books-restored"]
 
 
-def test_older_copy_put_back_is_noticed_by_the_first_message(
-    keys: Keys, books_path: Path, double: GatewayDouble
-) -> None:
-    def take(books: Books, message: tuple[str, bytes]) -> Stored:
-        verdict = Intake(ENTITY, TrustedSigners(keys.ca), books).judge(*message, NOW)
-        assert isinstance(verdict, Accepted)
-        with books.transaction(NOW):
-            return store(books, verdict)
+def took(keys: Keys, books: Books, message: tuple[str, bytes]) -> Stored:
+    verdict = Intake(ENTITY, TrustedSigners(keys.ca), books).judge(*message, NOW)
+    assert isinstance(verdict, Accepted)
+    with books.transaction(NOW):
+        return store(books, verdict)
 
-    books = Books(books_path, NOW)
-    take(books, double.hello())
-    confirm(books)
-    books.close()
-    copy = books_path.with_suffix(".copy")
-    shutil.copy(books_path, copy)
-    books = Books(books_path, NOW)
-    take(books, double.more(6, 9))
+
+def lives_of_restored_books(keys: Keys, path: Path, double: GatewayDouble) -> Books:
+    """Books of which a copy was made, that went on, and were put back to the copy."""
+    books = Books(path, NOW)
+    took(keys, books, double.hello())
     double.books, double.n = identity(books)[0], confirm(books)
     books.close()
-    shutil.copy(copy, books_path)
-    books = Books(books_path, NOW)
-    assert take(books, double.more(10, 12)).renewed
-    # What the copy lacks comes again, and is taken.
-    assert take(books, double.more(6, 9)).readings == 12
+    copy = path.with_suffix(".copy")
+    shutil.copy(path, copy)
+    books = Books(path, NOW + 1000)
+    took(keys, books, double.more(6, 9))
+    double.n = confirm(books)
     books.close()
+    shutil.copy(copy, path)
+    return Books(path, NOW + 2000)
+
+
+def test_older_copy_put_back_is_betrayed_by_the_mark_beside_it(
+    keys: Keys, books_path: Path, double: GatewayDouble
+) -> None:
+    books = lives_of_restored_books(keys, books_path, double)
+    assert identity(books)[0] > double.books
+    assert alarms(books) == ["books-restored"]
+    # What the copy lacks comes again, and is taken.
+    assert took(keys, books, double.more(6, 9)).readings == 12
+    books.close()
+    # The mark is now that of the new id: opening them again is no restore.
+    again = Books(books_path, NOW + 3000)
+    assert again.connection.execute("SELECT count(*) FROM books_past").fetchone() == (1,)
+    again.close()
+
+
+def test_older_copy_without_a_mark_is_betrayed_by_the_gateway_even_after_a_confirmation(
+    keys: Keys, books_path: Path, double: GatewayDouble
+) -> None:
+    mark = books_path.with_name(f"{books_path.name}.mark")
+    books = lives_of_restored_books(keys, books_path, double)
+    books.close()
+    shutil.copy(books_path.with_suffix(".copy"), books_path)
+    mark.unlink()
+    books = Books(books_path, NOW + 4000)
+    assert identity(books)[0] == double.books
+    confirm(books)  # its number is above the one that the gateway took of the lost state
+    assert took(keys, books, double.more(10, 12)).renewed
+    books.close()
+
+
+def test_number_given_in_any_life_of_the_same_books_is_no_sign(
+    keys: Keys, books_path: Path, double: GatewayDouble
+) -> None:
+    for life in range(4):
+        books = Books(books_path, NOW + 1000 * life)
+        if life == 0:
+            took(keys, books, double.hello(last=5))
+            double.books, double.n = identity(books)[0], confirm(books)
+        confirm(books)
+        assert not took(keys, books, double.more(6 + life, 6 + life)).renewed
+        books.close()
+
+
+def test_number_given_long_ago_is_no_sign(books: Books, take: Take, double: GatewayDouble) -> None:
+    take(double.hello())
+    double.books, double.n = identity(books)[0], confirm(books)
+    for _ in range(HISTORY + 5):
+        confirm(books)
+    assert not take(double.more(6, 7))[0].renewed
+    assert books.connection.execute("SELECT count(*) FROM given").fetchone() == (HISTORY,)
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b"\xff" * 64, b"0000000000000-00000000 5"])
+def test_mark_that_says_nothing_later_changes_nothing(books: Books, books_path: Path, content: bytes) -> None:
+    before = identity(books)[0]
+    books_path.with_name(f"{books_path.name}.mark").write_bytes(content)
+    again = Books(books_path, NOW)
+    assert identity(again)[0] == before
+    again.close()
 
 
 def test_file_replaced_under_the_collector_is_noticed(books: Books, books_path: Path) -> None:

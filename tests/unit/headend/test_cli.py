@@ -118,6 +118,22 @@ def test_usage_point_is_added_and_listed(take: Take, double: GatewayDouble, conf
     assert first["usage_point"] == "up-17"
 
 
+def test_correction_of_the_owner_counts_for_its_time_and_keeps_what_was_told(
+    take: Take, double: GatewayDouble, config: str
+) -> None:
+    take(double.hello(last=5))
+    code, _ = portico(
+        "ownership", "add", "--gateway", "gw-0001", "--device", "meter", "--owners", "dso.example, ann",
+        "--from", instant(T0 + 1000), "--to", instant(T0 + 2000), "-c", config,
+    )  # fmt: skip
+    assert code == 0
+    lines = portico("readings", "-c", config, "--json", "--point", "p0")[1].splitlines()
+    assert [json.loads(line)["owners"] for line in lines] == [[ENTITY], [ENTITY, "ann"], [ENTITY]]
+    assert len(portico("readings", "-c", config, "--json", "--entity", "ann")[1].splitlines()) == 3
+    told = [json.loads(line) for line in portico("ownership", "list", "-c", config)[1].splitlines()]
+    assert [one["source"] for one in told] == ["person", "manifest"]
+
+
 def test_judgement_is_appended_and_counts(take: Take, double: GatewayDouble, config: str) -> None:
     take(double.hello(last=4))
     code, _ = portico(
@@ -161,6 +177,7 @@ def test_mistake_is_one_sentence(arguments: tuple[str, ...], sentence: str) -> N
         "ask",
         "usage-point add",
         "quality add",
+        "ownership add",
     ],
 )
 def test_every_command_has_help_with_an_example(command: str) -> None:

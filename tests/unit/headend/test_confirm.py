@@ -6,6 +6,7 @@ from headend.confirm import (
     ASKS_IN_ONE_GO,
     EPOCHS_IN_ONE,
     EPOCHS_WAITING,
+    GATE_S,
     RANGES_IN_ONE,
     SPACING_S,
     STRANGERS,
@@ -26,8 +27,9 @@ def touch(
     within_s: float = 0.0,
     knows_us: bool = True,
     wants_cert: bool = False,
+    fresh: bool = True,
 ) -> None:
-    confirmer.touch(gateway, 0, epoch, within_s, now_s, knows_us=knows_us, wants_cert=wants_cert)
+    confirmer.touch(gateway, 0, epoch, within_s, now_s, fresh=fresh, knows_us=knows_us, wants_cert=wants_cert)
 
 
 def settle(confirmer: Confirmer, now_s: float) -> None:
@@ -56,6 +58,18 @@ def test_confirmations_to_one_gateway_are_spaced() -> None:
     assert confirmer.plan(100.01, UP) == []
     assert confirmer.next_s(UP) == 100.0 + SPACING_S
     assert len(confirmer.plan(100.0 + SPACING_S, UP)) == 1
+
+
+def test_first_confirmation_waits_for_a_message_written_in_our_life() -> None:
+    confirmer = Confirmer()
+    touch(confirmer, 100.0, fresh=False)
+    assert confirmer.plan(100.0 + GATE_S - 0.1, UP) == []
+    assert len(confirmer.plan(100.0 + GATE_S, UP)) == 1
+    touch(confirmer, 101.0, fresh=True)
+    assert len(confirmer.plan(101.0, UP)) == 1
+    settle(confirmer, 101.0)
+    touch(confirmer, 102.0, fresh=False)
+    assert len(confirmer.plan(102.0, UP)) == 1
 
 
 def test_smallest_wish_since_the_first_message_counts() -> None:

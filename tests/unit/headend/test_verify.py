@@ -19,7 +19,7 @@ DAMAGE = {
     "rows of no known epoch": "UPDATE epoch SET no = 99",
     "a row and a record": "INSERT INTO record VALUES (1, 'data', 5, 'gap', 0, '{}')",
     "no known manifest": "UPDATE grp SET manifest = 'x'",
-    "beyond the count": "INSERT INTO given VALUES ('g', 'e', 99)",
+    "beyond the count": "INSERT INTO given VALUES ('g', 'e', 9007199254740992)",
 }
 
 
