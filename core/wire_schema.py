@@ -14,7 +14,7 @@ import msgspec
 from core.manifest import Manifest
 from core.records import Ask, Confirmation, State, StreamMessage
 
-BODIES: Final = {
+BODIES: Final[dict[str, type[msgspec.Struct]]] = {
     "stream": StreamMessage,
     "confirm": Confirmation,
     "ask": Ask,
