@@ -128,8 +128,8 @@ def _books(path: Path, latest: dict[tuple[str, str], Reading]) -> tuple[int, int
                     if known is None or known.tick_ms < one.tick_ms:
                         latest[device, one.point] = one
         stored = books.execute("SELECT sum(n) FROM counter WHERE name = 'readings.stored'").fetchone()[0]
-        given = books.execute("SELECT n FROM books").fetchone()[0]
-    return stored or 0, given
+        given = books.execute("SELECT sum(n) FROM counter WHERE name = 'confirmations'").fetchone()[0]
+    return stored or 0, given or 0
 
 
 def _store(path: Path) -> tuple[int, int]:

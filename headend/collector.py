@@ -312,6 +312,7 @@ class Collector:
             cert=self._certificate() if plan.with_cert else "",
             at=books.now_ms,
         )
+        books.count("confirmations", plan.gateway)
         topic = confirm_topic(plan.gateway, entity)
         return topic, seal(topic, encode_plain(message), self._key)
 
