@@ -198,6 +198,14 @@ def test_a_tail_behind_the_message_is_refused(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", DECODERS)
+def test_of_a_member_that_occurs_twice_the_last_counts(kind: str) -> None:
+    decode, document = DECODERS[kind]
+    good = body(document)
+    assert decode(b'{"v":2,' + good[1:]) == decode(good)
+    refused(decode, good[:-1] + b',"v":2}')
+
+
+@pytest.mark.parametrize("kind", DECODERS)
 @given(st.binary(max_size=200))
 def test_random_bytes_are_refused_and_nothing_else(kind: str, raw: bytes) -> None:
     refused(DECODERS[kind][0], raw)
