@@ -98,3 +98,15 @@ def test_file_that_is_absent_or_no_toml_is_told(file: Path) -> None:
     file.write_text("[headend")
     with pytest.raises(ConfigError, match="not TOML"):
         load(file)
+
+
+PAGE = (Path(__file__).parents[3] / "docs" / "headend.md").read_text("utf-8")
+
+
+def test_example_on_the_page_is_read_and_names_every_key(file: Path) -> None:
+    example = PAGE.partition("```toml\n")[2].partition("```")[0]
+    every_key = example.replace("\n# ", "\n")
+    file.write_text(every_key)
+    config = load(file)
+    for section in (config.headend, config.broker[0], config.signing):
+        assert set(type(section).model_fields) == section.model_fields_set
