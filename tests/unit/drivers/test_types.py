@@ -107,7 +107,7 @@ def test_unknown_type_is_refused_with_the_nearest_and_all_known() -> None:
     with pytest.raises(ConfigError) as error:
         load_type("eastron-sdm63")
     assert str(error.value).startswith(
-        "device type 'eastron-sdm63' is not known; did you mean eastron-sdm630?"
+        "device type 'eastron-sdm63' is not known; did you mean eastron-sdm630"
     )
     assert "generic-load-relay" in str(error.value)
 
