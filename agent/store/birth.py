@@ -101,6 +101,7 @@ def begin(file: RecordFile, past: Past, epoch: str, birth: Birth, manifest: Mani
             ]
         )
         file.add_manifest(hash_, begun.base + 1, manifest.encode())
+        file.loose = file.first_loose()
         for group, (first, last, ticks) in lost:
             gap = Gap(file.top + 1 - begun.base, group.group, first, last, ticks, "store-lost")
             file.insert([(file.top + 1, 0, last, encode_record(gap))])

@@ -21,6 +21,10 @@ from core.ranges import RangeSet
 from core.records import Gap, Record
 
 QUOTA: Final = "quota"
+ROWS_A_GROUP: Final = 10
+"""Records of a step for each group: with fewer, the Gaps would take the room that the rows gave."""
+MAX_STEP: Final = 20_000
+WORTH_IT: Final = 4
 _decode = msgspec.json.Decoder(Record).decode
 
 
@@ -32,6 +36,7 @@ class Terms:
         self._manifests = [manifest for _, manifest in spans]
         self._current = {group.key: group for group in current.groups}
         self._now: dict[int, dict[int, Group]] = {}
+        self.groups = len(current.groups)
 
     def manifest_at(self, id_: int) -> Manifest:
         """Return the manifest in force at an id."""
@@ -87,29 +92,39 @@ def drop_unconfirmed(file: RecordFile, below: int, terms: Terms) -> int:
     In the caller's transaction.  At most :data:`DELETE_STEP` records; ids >= ``below`` and the newest
     stay.  Returns how many went.
     """
-    told = Told()
+    step = max(DELETE_STEP, min(ROWS_A_GROUP * terms.groups, MAX_STEP))
     query = "SELECT id, grp, tick, body FROM record WHERE id >= ? AND id < ? ORDER BY id LIMIT ?"
     first = file.loose
-    rows = file.db.execute(query, (first, min(below, file.top), DELETE_STEP)).fetchall()
+    rows = file.db.execute(query, (first, min(below, file.top), step)).fetchall()
     if not rows:
         return 0
-    last = rows[-1][0]
-    _tell_sequences(file, first, last, told)
+    told = _told(file, rows, terms, keep_reasons=True)
+    if len(told.gaps(0)) * WORTH_IT > len(rows):
+        # A Gap for nearly every row: what happened in between all became "quota".
+        told = _told(file, rows, terms, keep_reasons=False)
+        if len(told.gaps(0)) * 2 > len(rows):
+            return 0  # nothing would be gained: what is left is told already
+    gone = file.delete_below(rows[-1][0] + 1, step)
+    _keep_head(file, told)
+    next_id = file.top + 1
+    gaps = told.gaps(next_id - file.epochs[-1].base)
+    file.insert([(next_id + at, 0, gap.last_tick, encode_record(gap)) for at, gap in enumerate(gaps)])
+    return gone
+
+
+def _told(
+    file: RecordFile, rows: list[tuple[int, int, int, bytes]], terms: Terms, *, keep_reasons: bool
+) -> Told:
+    told = Told()
+    _tell_sequences(file, file.loose, rows[-1][0], told)
     for id_, grp, tick, body in rows:
         if grp > 0:
             group = terms.group_now(id_, grp)
             if group is not None:
                 told.add_ticks(group, tick, tick, QUOTA)
         elif grp == 0:
-            _tell_again(id_, body, terms, told)
-    gone = file.delete_below(last + 1, DELETE_STEP)
-    if not gone:
-        return 0
-    _keep_head(file, told)
-    next_id = file.top + 1
-    gaps = told.gaps(next_id - file.epochs[-1].base)
-    file.insert([(next_id + at, 0, gap.last_tick, encode_record(gap)) for at, gap in enumerate(gaps)])
-    return gone
+            _tell_again(id_, body, terms, told, keep_reasons)
+    return told
 
 
 def _tell_sequences(file: RecordFile, first: int, last: int, told: Told) -> None:
@@ -127,7 +142,7 @@ def _keep_head(file: RecordFile, told: Told) -> None:
         told.sequences[known.epoch].remove(file.low - known.base, file.low - known.base + HEAD - 1)
 
 
-def _tell_again(id_: int, body: bytes, terms: Terms, told: Told) -> None:
+def _tell_again(id_: int, body: bytes, terms: Terms, told: Told, keep_reasons: bool) -> None:
     record: Record = _decode(body)
     if not isinstance(record, Gap):
         return
@@ -135,4 +150,5 @@ def _tell_again(id_: int, body: bytes, terms: Terms, told: Told) -> None:
         told.add_sequences(record.epoch, first, last)
     group = terms.group_now(id_, record.group) if record.group else None
     if group is not None:
-        told.add_ticks(group, record.first_tick, record.last_tick, record.reason, record.unknown_extent)
+        reason, unknown = (record.reason, record.unknown_extent) if keep_reasons else (QUOTA, False)
+        told.add_ticks(group, record.first_tick, record.last_tick, reason, unknown)

@@ -160,6 +160,10 @@ class Housekeeper:
             log.warning("over the quota: removing %s, which was set aside", part.name)
             part.unlink()
             return True
+        if file_bytes(wal_of(file.path)) > self.room.quota_bytes // 4:
+            file.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            if file_bytes(wal_of(file.path)) == 0:
+                return True
         floors = self._around.floors
         if floors is None:
             if time.monotonic() < self._patient_until:
@@ -176,8 +180,6 @@ class Housekeeper:
             self.room.counts.pruned += gone
         else:
             self.room.counts.dropped += gone
-        if file_bytes(wal_of(file.path)) > self.room.quota_bytes // 4:
-            file.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         return gone > 0
 
     def _forget_old(self, file: RecordFile) -> bool:

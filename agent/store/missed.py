@@ -20,6 +20,8 @@ class MissedTicks:
     last: int
     ticks: int
     reason: str
+    unknown_extent: bool = False
+    """The clock went back meanwhile: at least these, and nobody knows how many."""
 
 
 class Missed:
@@ -50,10 +52,16 @@ class Missed:
         last = pending.get(grp, self.ticks.get(grp))
         if last is None:
             return None
+        first_here = grp not in pending and grp in self._first_reason
+        if first_here and tick <= last:
+            # Between two lives the clock went back: polls that the earlier one took with it left no hole.
+            every = self._every[grp]
+            after = tick + ((last - tick) // every + 1) * every
+            return MissedTicks(after, after, 1, self._first_reason[grp], unknown_extent=True)
         hole = missed(last, tick, self._every[grp])
         if hole is None:
             return None
-        if grp not in pending and grp in self._first_reason:
+        if first_here:
             reason = self._first_reason[grp]
         elif last < self._no_room.get(grp, last) < tick:
             reason = "disk-full"

@@ -88,7 +88,7 @@ class RecordFile:
             """Largest id ever given; the newest record is never deleted, so this survives a restart."""
             self.low: int = low or 1
             """Smallest id that may still be in the file."""
-            self.loose: int = self._first_loose()
+            self.loose: int = self.first_loose()
             """Smallest id that may be deleted: the head of the oldest epoch stays with its rows."""
         except sqlite3.Error as error:
             self.db.close()
@@ -101,7 +101,8 @@ class RecordFile:
         row = self.db.execute(query, values).fetchone()
         return None if row is None or row[0] is None else int(row[0])
 
-    def _first_loose(self) -> int:
+    def first_loose(self) -> int:
+        """Return the smallest id that may be deleted, by a look into the file."""
         head = self._one("SELECT from_id FROM manifest_span WHERE from_id = ?", self.low)
         after = self.low + HEAD if head is not None else self.low
         return self._one("SELECT min(id) FROM record WHERE id >= ?", after) or self.top + 1

@@ -88,18 +88,15 @@ class Room:
 
 
 def droppable(floors: Sequence[Floor], low: int) -> tuple[int, bool]:
-    """Return (ids below this may go, whether every route has confirmed them).
+    """Return (ids below this may go, whether every route has confirmed them).  Pure.
 
-    Pure: routes are left out one importance at a time, least important first, until something can
-    go.  Without any route nothing is confirmed by anybody.
+    When some route still waits for the oldest, they go as far as no other route is harmed: a row
+    that waits for several goes after all that wait for one.  Importance decides nothing here,
+    because rows go oldest first and whoever waits for the oldest is harmed by any of them.
+    Without any route nothing is confirmed by anybody.
     """
-    levels = sorted({floor.priority for floor in floors})
-    for index in range(len(levels) + 1):
-        kept = [floor.below for floor in floors if index == 0 or floor.priority > levels[index - 1]]
-        below = min(kept, default=low + DELETE_STEP)
-        if below > low:
-            return below, index == 0 and bool(floors)
-    return low, False
+    below = min((floor.below for floor in floors if floor.below > low), default=low + DELETE_STEP)
+    return below, bool(floors) and all(floor.below > low for floor in floors)
 
 
 def keep_room_inside(db: sqlite3.Connection, path: Path) -> bool:

@@ -274,7 +274,7 @@ class Writer:
                     last_tick=hole.last,
                     ticks=hole.ticks,
                     reason=hole.reason,
-                    unknown_extent=waiting.reason == "clock-step",
+                    unknown_extent=hole.unknown_extent or waiting.reason == "clock-step",
                 )
                 gap_ticks += gap.ticks
                 rows.append((next_id, 0, tick, encode_record(gap)))

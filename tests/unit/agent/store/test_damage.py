@@ -12,7 +12,17 @@ from agent.store.recordfile import RouteState
 from agent.store.salvage import Spare, mark_of, set_aside
 from agent.store.store import Store
 from core.errors import StoreCorrupt
-from tests.unit.agent.store.store_made import Contents, add, at, committed, contents, manifest, opened, until
+from tests.unit.agent.store.store_made import (
+    Contents,
+    add,
+    at,
+    beaten,
+    committed,
+    contents,
+    manifest,
+    opened,
+    until,
+)
 
 PAGE = 4096
 ROWS = 3000
@@ -156,12 +166,7 @@ async def test_what_is_left_of_a_damaged_file_keeps_its_epoch_and_the_rest_is_to
     assert found.epochs[0] == (epoch, 0)
     # every sequence of the old epoch is there or told as lost, none is both
     present = set(salvaged) | {id_ for id_, _ in found.records if id_ <= found.epochs[1][1]}
-    before = next(
-        one
-        for start in starts
-        for one in start["before"]
-        if one["epoch"] == epoch  # type: ignore[attr-defined]
-    )
+    before = next(one for start in starts for one in start["before"] if one["epoch"] == epoch)
     lost = {seq for first, last in before["lost"] for seq in range(first, last + 1)}
     assert not lost & present
     assert lost | present | {2} == set(range(1, before["last"] + 1)) | {2}
@@ -352,8 +357,7 @@ async def test_a_log_that_was_cut_loses_its_end_and_that_is_noticed(tmp_path: Pa
         for number in range(100):
             add(store, 1, at(number))
             await committed(store)
-        store._housekeeper.beat(store.data.writer)
-        await store.call(store.control, lambda file: None)
+        await beaten(store)
         files = await files_of(store)
     wal = tmp_path / "readings.db-wal"
     files[wal] = files[wal][: len(files[wal]) // 2]

@@ -18,8 +18,6 @@ def missed(ticks: dict[int, int], reason: str = "stopped", every_ms: int = 10) -
         (100, 110, None),
         (100, 120, (110, 110, 1)),
         (100, 150, (110, 140, 4)),
-        (100, 100, None),
-        (100, 40, None),
         (None, 500, None),
         # the grid was shifted: ticks of the new one count
         (100, 123, (103, 113, 2)),
@@ -31,6 +29,20 @@ def test_ticks_between_two_rows_are_missed(
 ) -> None:
     hole = missed({} if last is None else {1: last}).before(1, tick, "overrun", {})
     assert hole == (None if found is None else MissedTicks(*found, "stopped"))
+
+
+@pytest.mark.parametrize("tick", [40, 50, 100])
+def test_a_clock_that_went_back_between_two_lives_hides_no_lost_poll(tick: int) -> None:
+    one = missed({1: 100}, reason="crashed")
+    assert one.before(1, tick, "overrun", {}) == MissedTicks(110, 110, 1, "crashed", unknown_extent=True)
+    one.committed({1: tick}, {1: tick})
+    assert one.before(1, tick + 10, "overrun", {}) is None
+
+
+def test_a_clock_set_back_in_a_life_leaves_no_hole() -> None:
+    one = missed({1: 100})
+    one.committed({1: 110}, {1: 110})
+    assert one.before(1, 50, "clock-step", {}) is None
 
 
 def test_only_the_first_row_of_a_life_explains_what_was_before_it() -> None:
