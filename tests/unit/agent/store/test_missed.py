@@ -27,8 +27,9 @@ def missed(ticks: dict[int, int], reason: str = "stopped", every_ms: int = 10) -
 def test_ticks_between_two_rows_are_missed(
     last: int | None, tick: int, found: tuple[int, int, int] | None
 ) -> None:
-    hole = missed({} if last is None else {1: last}).before(1, tick, "overrun", {})
-    assert hole == (None if found is None else MissedTicks(*found, "stopped"))
+    pending = {} if last is None else {1: last}
+    hole = missed({}).before(1, tick, "overrun", pending)
+    assert hole == (None if found is None else MissedTicks(*found, "overrun"))
 
 
 @pytest.mark.parametrize("tick", [40, 50, 100])
