@@ -262,6 +262,8 @@ class Collector:
             fresh=header.sent >= self._opened_ms,
             knows_us=header.books == books.books_id,
             wants_cert="cert" in header.want,
+            # Who introduces itself has just started, and knows no certificate of ours any more.
+            introduces=bool(header.cert),
         )
         if one.renewed:
             self._confirmer.everybody(now_s)
