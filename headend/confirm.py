@@ -107,7 +107,7 @@ class Confirmer:
         *,
         fresh: bool,
         knows_us: bool,
-        introduces_itself: bool,
+        introduces: bool,
         wants_cert: bool,
     ) -> None:
         """Note that a message of a gateway is in the books; `fresh`: written after our life began."""
@@ -125,10 +125,9 @@ class Confirmer:
         if len(due.epochs) > EPOCHS_WAITING:
             due.epochs.popitem(last=False)
             self.dropped += 1
-        due.introduced = due.introduced and not introduces
         if wants_cert:
             due.within_s = 0.0
-        if wants_cert or introduces_itself:
+        if wants_cert or introduces:
             # Who introduces itself has just started, and knows no certificate of ours any more.
             due.introduced = False
         # Who lacks our certificate could not read what we said before: it hears of everything again.

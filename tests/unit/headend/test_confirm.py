@@ -99,15 +99,6 @@ def test_certificate_goes_along_once_and_when_it_is_wanted() -> None:
     assert seen == [True, False, True, False]
 
 
-def test_gateway_that_introduces_itself_again_gets_the_certificate_when_it_is_due() -> None:
-    confirmer = Confirmer()
-    touch(confirmer, 100.0)
-    settle(confirmer, 100.0)
-    confirmer.touch("gw", 0, "after", 5.0, 101.0, knows_us=True, wants_cert=False, introduces=True)
-    assert confirmer.plan(101.0, UP) == []
-    assert confirmer.plan(106.0, UP)[0].with_cert
-
-
 def test_gateway_that_could_not_read_the_last_confirmation_hears_of_everything() -> None:
     confirmer = Confirmer()
     touch(confirmer, 100.0, epoch="before")
