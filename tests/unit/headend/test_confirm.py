@@ -28,8 +28,19 @@ def touch(
     knows_us: bool = True,
     wants_cert: bool = False,
     fresh: bool = True,
+    introduces: bool = False,
 ) -> None:
-    confirmer.touch(gateway, 0, epoch, within_s, now_s, fresh=fresh, knows_us=knows_us, wants_cert=wants_cert)
+    confirmer.touch(
+        gateway,
+        0,
+        epoch,
+        within_s,
+        now_s,
+        fresh=fresh,
+        knows_us=knows_us,
+        introduces=introduces,
+        wants_cert=wants_cert,
+    )
 
 
 def settle(confirmer: Confirmer, now_s: float) -> None:
@@ -112,7 +123,7 @@ def test_gateway_that_started_again_gets_the_certificate_in_its_own_time() -> No
     confirmer = Confirmer()
     touch(confirmer, 100.0)
     settle(confirmer, 100.0)
-    touch(confirmer, 101.0, within_s=60, introduces_itself=True)
+    touch(confirmer, 101.0, within_s=60, introduces=True)
     assert confirmer.plan(102.0, UP) == []
     assert confirmer.plan(161.0, UP)[0].with_cert
 
