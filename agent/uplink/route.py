@@ -372,7 +372,7 @@ class Route:
             sent=time.time_ns() // 1_000_000,
             books=self.hearing.books,
             n=self.hearing.n,
-            within=self.options.within_s,
+            within=self.options.wish_s(self.data.outbox.unconfirmed_bytes),
             want=["cert"] if self.hearing.want_cert else [],
             cert=base64.b64encode(self._key.certificate_der).decode() if bring else "",
             low=low,

@@ -21,6 +21,13 @@ class RouteOptions:
     priority: int = 0
     ask_budget_bytes: int = 64 << 20
 
+    def wish_s(self, unconfirmed_bytes: int) -> int:
+        """Return within how many seconds a confirmation is wanted: at once when flow control is near.
+
+        Else a backlog of many megabytes would stand still after each ``unconfirmed``.
+        """
+        return 0 if 2 * unconfirmed_bytes > self.unconfirmed_bytes else self.within_s
+
 
 @dataclass(slots=True)
 class RouteCounts:
