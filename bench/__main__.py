@@ -1,0 +1,149 @@
+"""`python -m bench`: how fast, how large, how soon; `make bench ARGS="--json"`.
+
+Runs the parts one after the other and writes RESULTS.md; the last line of stdout is one JSON object. The
+household runs beside them, because its minutes cannot be hurried. All that a run starts is ended by its
+own process id, whatever happens. Not here: what is measured and how (the modules beside this one).
+"""
+
+import argparse
+import json
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NoReturn
+
+from bench import machine, report
+from bench.backlog import measure_backlog, prepare
+from bench.chain import ROOT, ChainPlan, Site
+from bench.household import CONFIRMED_MINUTES, Households
+from bench.starts import STARTS, measure_starts
+from bench.steady import MORE_DEVICES, Setting, rounds, search
+from core.errors import PorticoError
+
+PARTS = ("rates", "highest", "start", "backlog", "household")
+FULL_READINGS = 5_000_000
+RESULTS = ROOT / "bench" / "RESULTS.md"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure what was asked for; return the exit code."""
+    options = _parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, _ended)
+    begun = time.monotonic()
+
+    def say(text: str) -> None:
+        print(f"[{time.monotonic() - begun:5.0f} s] {text}", file=sys.stderr, flush=True)
+
+    parent = options.directory or ROOT / "var"
+    parent.mkdir(parents=True, exist_ok=True)
+    directory = Path(tempfile.mkdtemp(prefix="bench-", dir=parent))
+    try:
+        results = _measured(options, directory, say)
+        described = machine.described(directory)
+    except PorticoError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("ended before it was done", file=sys.stderr)
+        return 1
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+    if options.results is not None:
+        command = " ".join(["python -m bench", *(sys.argv[1:] if argv is None else argv)])
+        now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+        report.write(
+            options.results,
+            report.markdown(results, described, now, command, (options.load, machine.load())),
+        )
+        say(f"written: {options.results.name}")
+    _print(results, options.as_json)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench",
+        description="Measure speed and size of the whole chain, and write bench/RESULTS.md.",
+        epilog='Example: make bench ARGS="--json", or for a look: make bench ARGS="--quick --only rates"',
+    )
+    parser.add_argument("--json", dest="as_json", action="store_true", help="print nothing but the last line")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART",
+                        help=f"of {', '.join(PARTS)}")  # fmt: skip
+    parser.add_argument(
+        "--quick", action="store_true", help="one short round, smaller backlog; no result file"
+    )
+    parser.add_argument("--seconds", type=float, help="length of a window (30, quick: 10)")
+    parser.add_argument("--rounds", type=int, help="interleaved rounds (3, quick: 1)")
+    parser.add_argument(
+        "--every-ms", type=int, default=None, help="only one rate: 50 devices so often, counter"
+    )
+    parser.add_argument("--results", type=Path, help="where to write the results (bench/RESULTS.md)")
+    parser.add_argument("--directory", type=Path, help="a directory on the disk to measure (var)")
+    parser.set_defaults(load=machine.load())
+    return parser
+
+
+def _measured(options: argparse.Namespace, directory: Path, say: Callable[[str], None]) -> report.Results:
+    quick: bool = options.quick
+    seconds: float = options.seconds or (10.0 if quick else 30.0)
+    number: int = options.rounds or (1 if quick else 3)
+    if options.results is None and not quick and set(options.only) == set(PARTS) and not options.every_ms:
+        options.results = RESULTS
+    results = report.Results()
+    site = Site(directory)
+    if options.every_ms:
+        results.slow = Setting("one rate", ChainPlan(options.every_ms), seconds)
+        rounds(site, [results.slow], number, say)
+        return results
+    with ExitStack() as stack:
+        households = None
+        if "household" in options.only:
+            households = stack.enter_context(Households(directory / "household"))
+        if "rates" in options.only:
+            results.slow = Setting("2,500/s, counter", ChainPlan(1000), seconds)
+            results.fast = Setting("250,000/s, counter", ChainPlan(10), seconds)
+            results.both = Setting("250,000/s, counter and collector", ChainPlan(10, collector=True), seconds)
+            rounds(site, [results.slow, results.fast, results.both], number, say)
+        if "highest" in options.only:
+            steps = MORE_DEVICES[1:] if "rates" in options.only else MORE_DEVICES
+            step_s = seconds / 3 if not quick else 5.0
+            results.highest = search(site, "highest, counter", steps, False, step_s, seconds, say)
+            results.highest_books = search(site, "highest, collector", steps, True, step_s, seconds, say)
+        readings = FULL_READINGS // 10 if quick else FULL_READINGS
+        if "start" in options.only:
+            results.starts = measure_starts(site, None, 3 if quick else STARTS, "start", say)
+        if "backlog" in options.only:
+            stores = prepare(site, readings, say)
+            if "start" in options.only:
+                results.starts_full = measure_starts(
+                    site, stores.slow, 3 if quick else STARTS, "start with a backlog", say
+                )
+            results.backlog = measure_backlog(site, stores, readings, number, 5.0 if quick else 8.0, say)
+        if households is not None:
+            households.wait_minutes(1 if quick else CONFIRMED_MINUTES, say)
+            results.households = households.results()
+    return results
+
+
+def _print(results: report.Results, as_json: bool) -> None:
+    if not as_json:
+        for line in report.lines(results):
+            value = "not measured" if line.value is None else f"{line.value:,.{line.digits}f} {line.unit}"
+            aim = "" if line.aim is None else f"aim {'<=' if line.at_most else '>='} {line.aim:,g}"
+            met = {True: "met", False: "MISSED", None: ""}[line.met]
+            print(f"{line.key:34} {value:24} {aim:18} {met}")
+    print(json.dumps(report.figures(results)))
+
+
+def _ended(number: int, frame: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())
