@@ -46,6 +46,9 @@ def connect(path: Path, *, readonly: bool = False, checkpoint: int = CHECKPOINT_
             db.execute(f"PRAGMA synchronous={SYNCHRONOUS}")
             db.execute(f"PRAGMA wal_autocheckpoint={checkpoint}")
             db.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
+            db.execute(
+                "PRAGMA secure_delete=OFF"
+            )  # Debian builds it in: pages of deleted rows written once more
     except BaseException:
         db.close()
         raise

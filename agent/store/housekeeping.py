@@ -33,6 +33,10 @@ PATIENCE_S: Final = 60.0
 """How long after the start the quota waits for the routes to say what their books hold."""
 FREE_WANTED: Final = 4
 """The reserve is taken again when the disk has so many times its size free."""
+SPARED: Final = 64
+"""Over quota, this part of it is emptied at once."""
+SWEEP_S: Final = 3600.0
+"""What grew old goes in full steps, and at least so often however little it is."""
 MARKS_KEPT: Final = 256
 
 
@@ -99,6 +103,8 @@ class Housekeeper:
         self._keep_note = keep_note
         self._next_beat = 0.0
         self._next_look = 0.0
+        self._next_sweep = 0.0
+        self._emptying = False
         self._patient_until = time.monotonic() + PATIENCE_S
 
     def step(self, writer: Writer) -> bool:
@@ -138,8 +144,14 @@ class Housekeeper:
         file = writer.file
         if isinstance(writer.trouble, StoreFull):
             return self._on_full_disk(file)
-        if file.used_bytes() + self.room.aside_bytes() > self.room.quota_bytes:
-            return self._over_quota(file)
+        # Once begun it goes on for a while: a step every second would cost a commit every second.
+        bound = self.room.quota_bytes
+        if self._emptying:
+            bound -= bound // SPARED
+        self._emptying = file.used_bytes() + self.room.aside_bytes() > bound
+        if self._emptying:
+            self._emptying = self._over_quota(file)
+            return self._emptying
         more = self._forget_old(file)
         self._take_reserve_again()
         return more
@@ -191,14 +203,17 @@ class Housekeeper:
         ).fetchone()
         if oldest is None or oldest[0] >= cutoff:
             return False
+        now = time.monotonic()
         until = file.loose + DELETE_STEP
         young = file.db.execute(
             "SELECT id FROM record WHERE id >= ? AND id < ? AND tick >= ? ORDER BY id LIMIT 1",
             (file.loose, until, cutoff),
         ).fetchone()
         below = min(self._confirmed_below(), until if young is None else young[0])
-        if below <= file.loose:
+        if below <= file.loose or (below < until and now < self._next_sweep):
             return False
+        if below < until:
+            self._next_sweep = now + SWEEP_S
         with file.transaction():
             gone = file.delete_below(below, DELETE_STEP)
         self.room.counts.pruned += gone

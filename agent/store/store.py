@@ -10,6 +10,7 @@ and :mod:`agent.store.housekeeping`.  Not here: what is sent to whom
 
 import asyncio
 import contextlib
+import logging
 import os
 import sqlite3
 import time
@@ -37,6 +38,7 @@ from core.records import Record
 
 __all__ = ["Birth", "Lane", "Store", "StoreOptions"]
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
@@ -249,6 +251,8 @@ class Store:
             if isinstance(error, StoreCorrupt) or lane.writer.crashed is not None:
                 self._loop.call_soon_threadsafe(self._fail, lane.file.path, error)
             text = explain(error) if error is not None else "the store can be written again"
+            # The alarm and the status file lie on the same disk: where that is full, only the log is left.
+            log.log(logging.WARNING if error is None else logging.ERROR, "%s: %s", lane.file.path.name, text)
             self._loop.call_soon_threadsafe(self.on_alarm, code, error is not None, text)
 
     def _alarm(self, code: str, text: str) -> None:

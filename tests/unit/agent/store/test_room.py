@@ -36,6 +36,7 @@ BIG = 40
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look at the room all the time, in small steps."""
     monkeypatch.setattr(housekeeping, "CHECK_ROOM_S", 0.0)
+    monkeypatch.setattr(housekeeping, "SWEEP_S", 0.0)
     monkeypatch.setattr(room, "DELETE_STEP", 50)
     monkeypatch.setattr(dropping, "DELETE_STEP", 50)
     monkeypatch.setattr(housekeeping, "DELETE_STEP", 50)
@@ -237,6 +238,24 @@ async def test_young_rows_stay_although_they_are_confirmed(tmp_path: Path) -> No
             store.data, lambda file: file.db.execute("SELECT min(tick) FROM record WHERE grp > 0").fetchone()
         )
         assert now - 3_600_000 - 60_000 < oldest <= now - 3_600_000 + 60_000
+
+
+async def test_what_grew_old_goes_in_full_steps_or_once_in_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(housekeeping, "SWEEP_S", 3600.0)
+    async with opened(tmp_path, keep_s=0) as store:
+        store.floors = (Floor(0, 1),)
+        await fill(store, 0, 300)
+        store.floors = (Floor(0, 120),)
+        await settled(store)
+        assert store.data.file.loose == 120  # two steps of 50, and a sweep for the rest
+        store.floors = (Floor(0, 160),)
+        await settled(store)
+        assert store.data.file.loose == 120
+        store.floors = (Floor(0, 180),)
+        await settled(store)
+        assert store.data.file.loose == 170
 
 
 async def test_files_set_aside_go_first(tmp_path: Path) -> None:
