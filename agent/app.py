@@ -48,7 +48,7 @@ STATUS_S: Final = 2.0
 SWITCH_S: Final = 0.0005
 """How long another thread may keep the event loop from Python; CPython's own 5 ms is half a fast tick."""
 DRAIN_S: Final = 2.0
-"""After SIGTERM, how long the routes may still send what was committed."""
+"""After SIGTERM, how long the routes may still send what was committed and wait for its confirmation."""
 
 
 def software() -> str:
@@ -188,11 +188,10 @@ class Agent:
 
     async def report(self, notifier: Notifier) -> None:
         """Write the status file, watch the store's delay, and tell the watchdog, for ever."""
-        directory = self.config.gateway.data_dir
         slow = self.config.gateway.slow_commit.s
         longest = 0.0
         clock_state = self.clock.state()
-        status.write(directory, self.snapshot())
+        self._write_status()
         while True:
             await asyncio.sleep(min(STATUS_S, (notifier.watchdog_s or 60.0) / 3))
             if self.store.data.writer.crashed is not None:
@@ -215,8 +214,11 @@ class Agent:
                     at,
                     lambda seq, s=state, a=at, m=mono: ClockRecord(seq, a, boot_id(), s, 0, m),  # type: ignore[misc]
                 )
-            with contextlib.suppress(OSError):  # a full disk: the alarm tells, the status waits
-                status.write(directory, self.snapshot())
+            self._write_status()
+
+    def _write_status(self) -> None:
+        with contextlib.suppress(OSError):  # a full disk: the log tells, the status waits
+            status.write(self.config.gateway.data_dir, self.snapshot())
 
     def _sentence(self) -> str:
         writer = self.store.data.writer.counts
@@ -227,14 +229,23 @@ class Agent:
         )
 
     async def drained(self) -> None:
-        """Give the routes a moment to send what is committed."""
+        """Give the routes a moment to send what is committed, and to hear that it arrived."""
         self.store.data.writer.hurry()
         deadline = time.monotonic() + DRAIN_S
         while time.monotonic() < deadline:
             await asyncio.sleep(0.05)
             reachable = [route for route in self.routes if route.connected]
-            if not self.store.data.writer.waiting_rows and all(route.idle for route in reachable):
+            if not self.store.data.writer.waiting_rows and all(map(_settled, reachable)):
                 return
+
+
+def _settled(route: Route) -> bool:
+    """Tell whether a route need not be waited for.
+
+    What is confirmed before the end is not sent again at the next start; a confirmation that may come
+    later than the wait is not waited for.
+    """
+    return route.idle and (route.options.within_s >= DRAIN_S or not route.data.outbox.flights)
 
 
 def _subscriptions(gateway: str, connection: Connection) -> list[str]:
