@@ -41,8 +41,6 @@ AFTER_TICK_S: Final = 0.04
 """Polled, and the commit window of 100 ms still open."""
 SETTLE_S: Final = 20.0
 """Longest wait for the books to balance after the story."""
-QUIET_S: Final = 1.3
-"""After the last arrival, until its confirmation is back: `within` of 1 s and a little."""
 
 
 class Interrupted(PorticoError):
@@ -165,30 +163,15 @@ def act(stand: Stand, scene: Scene, told: Run) -> None:
 
 
 def settle(stand: Stand, told: Run) -> None:
-    """End the agent between two polls, and wait until the books hold all that its store holds."""
+    """End the agent in order, and wait until the books hold all that its store holds."""
     watch = Watch(stand)
+    told.say("the agent is ended in order, and the books settle")
     deadline = time.monotonic() + SETTLE_S
-    while time.monotonic() < deadline and not _quiet(watch, told):
-        pass
-    told.say("the agent is ended in order")
     stand.agent.stop()
     while not _balanced(stand) and time.monotonic() < deadline:
         told.show(watch.look(), told.story, told.elapsed_s)
         time.sleep(LOOK_S)
     told.show(watch.look(), told.story, told.elapsed_s)
-
-
-def _quiet(watch: Watch, told: Run) -> bool:
-    """Wait until nothing arrived for a while; False as soon as something did."""
-    arrived = watch.look().arrived
-    until = time.monotonic() + QUIET_S
-    while time.monotonic() < until:
-        time.sleep(0.1)
-        moment = watch.look()
-        told.show(moment, told.story, told.elapsed_s)
-        if moment.arrived != arrived:
-            return False
-    return True
 
 
 def _balanced(stand: Stand) -> bool:

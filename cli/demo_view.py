@@ -49,7 +49,7 @@ class Moment:
     rate: float
     """Readings a second that arrived lately."""
     confirmations: int
-    """Numbered by the books: confirmations and questions."""
+    """Given by the collectors."""
     stored: int
     """Records in the gateway's store."""
     waiting: int
@@ -174,8 +174,8 @@ def picture(moment: Moment, story: Sequence[str], elapsed_s: float, seconds: flo
         for name, state, runs in moment.parts
     )
     figures = (
-        f"in the books {moment.arrived:,} readings, {moment.rate:.0f} a second   "
-        f"confirmations {moment.confirmations}   "
+        f"books {moment.arrived:,} readings, {moment.rate:.0f}/s   "
+        f"confirmations {moment.confirmations:,}   "
         f"store {moment.stored:,} records, {moment.waiting:,} not yet confirmed"
     )
     told = Text("\n".join(story[-STORY_LINES:]), style="cyan")
