@@ -5,6 +5,7 @@ the drive keeps its promise.  Autocommit mode, so that every transaction is visi
 in the code.  Deliberately not here: tables (``agent.store.schema``) and who may write.
 """
 
+import os
 import sqlite3
 from pathlib import Path
 from typing import Final
@@ -16,6 +17,8 @@ SYNCHRONOUS: Final = "FULL"
 """A commit waits for the drive.  NORMAL would lose acknowledged rows at a power cut (tests/powercut.py)."""
 CHECKPOINT_PAGES: Final = 1000
 """SQLite folds the WAL back after so many pages; a larger WAL writes hot pages less often."""
+NO_ROOM_TOO: Final = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN})
+"""What SQLite says when a full disk has no room for the file of shared memory beside the log."""
 CACHE_KIB: Final = 4096
 BUSY_S: Final = 10.0
 """How long to wait for a person who looks into the file with a tool that locks it."""
@@ -58,11 +61,18 @@ def connect(path: Path, *, readonly: bool = False, checkpoint: int = CHECKPOINT_
 def translated(error: sqlite3.Error, path: Path) -> StoreError:
     """Return the error of our tree for one of SQLite's."""
     code = (getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF
-    if code == sqlite3.SQLITE_FULL:
+    if code == sqlite3.SQLITE_FULL or (code in NO_ROOM_TOO and _is_full(path)):
         return StoreFull(f"no room on the disk for {path}: free some, nothing that was committed is lost")
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return StoreCorrupt(f"{path} is damaged: {error}; the next start sets it aside and salvages it")
     return StoreError(f"{path}: {error}")
+
+
+def _is_full(path: Path) -> bool:
+    try:
+        return os.statvfs(path.parent).f_bavail == 0
+    except OSError:
+        return False
 
 
 def file_bytes(path: Path) -> int:
