@@ -66,6 +66,8 @@ from tests.support.torture.misfortunes import KINDS, Kind, NoBite
 
 RUNNING: Final = 1_000
 """Counts after a counter's last row that are not asked for while the gateway runs."""
+FOR_ALL: Final = 10
+"""Rounds in which every kind comes, when there are so many."""
 WORDS_SHOWN: Final = 12
 
 
@@ -119,17 +121,21 @@ class Findings:
 
 
 def deal(rounds: int, kinds: Sequence[Kind], rng: random.Random) -> list[list[Kind]]:
-    """Return the kinds of each round: every kind once before any comes again, in ten rounds all of them."""
-    hands: list[list[Kind]] = [[] for _ in range(rounds)]
-    deck: list[Kind] = []
-    sizes = [1 + (number % 10 < max(0, len(kinds) - 10)) for number in range(rounds)]
+    """Return one or two kinds for each round; none comes again before all came, which ten rounds allow."""
+    share = min(rounds, FOR_ALL)
+    doubles = min(max(0, len(kinds) - share), share)
+    sizes = [1 + (number % share < doubles) for number in range(rounds)]
     rng.shuffle(sizes)
-    for hand, size in zip(hands, sizes, strict=True):
-        for _ in range(min(size, len(kinds))):
+    hands: list[list[Kind]] = []
+    deck: list[Kind] = []
+    for size in sizes:
+        hand: list[Kind] = []
+        while len(hand) < min(size, len(kinds)):
             if not deck:
                 deck = list(kinds)
                 rng.shuffle(deck)
             hand.append(deck.pop())
+        hands.append(hand)
     return hands
 
 
@@ -137,6 +143,10 @@ def look(ground: Ground, findings: Findings, in_flight: int) -> list[str]:
     """Judge what the stores, the books and the plant's log hold now; return what does not hold."""
     books = ground.books()
     plant = read_plant(ground.stand.plant_log)
+    for one in books:
+        # What was confirmed may have left a full store between two looks; that it was sent shows it.
+        for row in one.rows:
+            ground.evidence.rows.setdefault(row.id, row)
     verdict = decide(ground.evidence, books, plant, in_flight=in_flight)
     findings.verdict = verdict
     findings.strict = Counter()

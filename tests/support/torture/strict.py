@@ -48,6 +48,8 @@ class Fault(NamedTuple):
     words: str
 
 
+UNKNOWN_EXTENT = 1 << 60
+"""What a Gap may hold that was told where the clock went back."""
 UNREPORTED = "ticks with neither row nor Gap between two rows"
 OVERLAID = "ticks with a row and in a Gap"
 MISCOUNTED = "Gaps whose number of ticks is wrong"
@@ -120,6 +122,8 @@ def _walk(
             if not back:
                 yield from _between(series, previous, row, between, told)
         room += sum(gap.ticks for gap in between)
+        if between and previous is not None and row.tick <= previous.tick:
+            room = UNKNOWN_EXTENT
         if row.count is None:
             room += 1  # asked, answered too late or spoiled: the row says so, and why
         else:
