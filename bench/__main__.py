@@ -115,7 +115,7 @@ def _measured(options: argparse.Namespace, directory: Path, say: Callable[[str],
             step_s = seconds / 3 if not quick else 5.0
             results.highest = search(site, "highest, counter", steps, False, step_s, seconds, say)
             results.highest_books = search(site, "highest, collector", steps, True, step_s, seconds, say)
-        readings = FULL_READINGS // 10 if quick else FULL_READINGS
+        readings = FULL_READINGS // 5 if quick else FULL_READINGS
         if "start" in options.only:
             results.starts = measure_starts(site, None, 3 if quick else STARTS, "start", say)
         if "backlog" in options.only:

@@ -32,6 +32,8 @@ SMALL: Final = 1_000_000
 """Readings of the small backlog: enough to be timed (0.2 s), a fifth of the large one."""
 FILL_TIMEOUT_S: Final = 120.0
 DRAIN_TIMEOUT_S: Final = 60.0
+SHORTEST_S: Final = 1.0
+"""Commits come ten times a second: a shorter time would not hold enough of them to be a rate."""
 
 
 @dataclass(slots=True)
@@ -139,6 +141,7 @@ def _inserting(site: Site, store: Path | None, seconds: float) -> tuple[float, f
             time.sleep(seconds)
         else:
             _wait_drained(chain, rows_in(store))
+            time.sleep(max(0.0, began + SHORTEST_S - time.monotonic()))
         last, took = chain.committed(), time.monotonic() - began
         met = (chain.field.answered() - polled) * POINTS / took / chain.plan.offered
         after = chain.counter.ask()

@@ -21,6 +21,14 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
+def waited_s(pid: int) -> float:
+    """Return how long the main thread of a process was ready to run and had no core (proc(5), schedstat)."""
+    try:
+        return int(Path(f"/proc/{pid}/task/{pid}/schedstat").read_text().split()[1]) / 1e9
+    except (OSError, IndexError):
+        return 0.0
+
+
 def written_bytes(pid: int) -> int:
     """Return the bytes that a process caused to be written to a disk so far (proc(5), io: write_bytes)."""
     for line in Path(f"/proc/{pid}/io").read_text().splitlines():

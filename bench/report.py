@@ -120,6 +120,14 @@ def figures(results: Results) -> dict[str, Figure]:
                 setting.windows
             )
     slow, both = _windows(results.slow), _windows(results.both)
+    every = [one for setting in (results.slow, results.fast, results.both) for one in _windows(setting)]
+    found["checked"] = {
+        "polled_rows": sum(one.polled_rows for one in every),
+        "rows": sum(one.rows for one in every),
+        "missed_ticks": sum(one.missed_ticks for one in every),
+        "doubled": sum(one.doubled for one in every),
+        "holes": sum(one.holes for one in every),
+    }
     found["p50_ms"] = median(one.tick_p50_ms for one in slow)
     found["p99_ms_at_250k"] = median(one.tick_p99_ms for one in both)
     found["pss_mib_at_250k"] = _rounded(median(one.pss_mib for one in both))
@@ -208,6 +216,7 @@ def _rates(results: Results) -> list[str]:
         [[100 * w.missed_ticks / max(w.due_ticks, 1) for w in one] for one in settings],
         3,
     )
+    row("agent waited for a core, %", [[100 * w.waited for w in one] for one in settings], 1)
     row("late", [[float(w.late) for w in one] for one in settings], 0)
     row("tick to counter, p50, ms", [[w.tick_p50_ms for w in one] for one in settings], 0)
     row("tick to counter, p99, ms", [[w.tick_p99_ms for w in one] for one in settings], 0)

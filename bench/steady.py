@@ -14,7 +14,7 @@ from typing import Final
 
 from bench.chain import POINTS, Chain, ChainPlan, Collected, Site
 from bench.counter import Counted
-from bench.gauge import Carried, cpu_s, memory_mib, written_bytes
+from bench.gauge import Carried, cpu_s, memory_mib, waited_s, written_bytes
 from cli.process import wait_until
 
 SETTLE_S: Final = 2.0
@@ -70,6 +70,10 @@ class Window:
     answer_p99_ms: float
     late: int
     """How often a process that sleeps was woken more than 10 ms late: what the machine itself missed."""
+    waited: float
+    """Share of the window in which the agent's main thread was ready to run and had no core."""
+    polled_rows: int
+    rows: int
 
     @property
     def held(self) -> bool:
@@ -111,6 +115,7 @@ class _Look:
     counted: Counted
     collected: Collected
     cpu: dict[str, float]
+    waited_s: float
     written: int
     carried: Carried | None
 
@@ -125,6 +130,7 @@ def _look(chain: Chain, *, reset: bool) -> _Look:
         counted=chain.counter.ask(reset=reset),
         collected=chain.collected(),
         cpu={name: cpu_s(pid) for name, pid in chain.pids().items()},
+        waited_s=waited_s(chain.agent.pid),
         written=written_bytes(chain.agent.pid),
         carried=chain.sockets().look(),
     )
@@ -182,6 +188,9 @@ def _window(chain: Chain, first: _Look, last: _Look, pss: float, own: float, lat
         answer_p50_ms=percentile(after.answer_ms, 0.5),
         answer_p99_ms=percentile(after.answer_ms, 0.99),
         late=late,
+        waited=(last.waited_s - first.waited_s) / seconds,
+        polled_rows=polled,
+        rows=rows,
     )
 
 
