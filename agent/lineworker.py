@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from agent.clock import Clock
+from agent.lived import LivedTicks
 from agent.schedule import LineSchedule
 from agent.site import PollGroup
 from core.codec import row_body
@@ -100,9 +101,10 @@ class LineWorker:
         self._retries = retries
         self._clock = clock
         self._sink = sink
-        self._newest = dict(last_ticks)
+        self._lived = {
+            group.group.group: LivedTicks(last_ticks.get(group.group.group), clock.steps) for group in groups
+        }
         self._on_alarm = on_alarm
-        self._steps_seen = {group.group.group: clock.steps for group in groups}
         self._silent: dict[int, Silence] = {}
         self._line_down: Silence | None = None
 
@@ -135,6 +137,8 @@ class LineWorker:
             await self._link.close()
 
     async def _poll(self, group: PollGroup, tick: int, now_ms: int) -> None:
+        # A step that somebody notices while this poll is under way comes after its tick.
+        steps = self._clock.steps
         mono_at_tick = self._clock.mono() - (now_ms - tick) / 1000
         deadline = mono_at_tick + group.every_ms / 1000
         answers: list[bytes | str] = []
@@ -145,30 +149,20 @@ class LineWorker:
         self._judge(group, answers)
         values, quality = group.decoder.decode(answers)
         number = group.group.group
-        reason = self._mark(number, tick, quality)
+        lived = self._lived[number]
+        mark = lived.mark(tick, steps)
+        if mark is not None:
+            quality["*"] = [*quality.get("*", []), mark]
+        reason = "clock-step" if lived.stepped(steps) else "overrun"
         body = row_body(tick, number, offsets, values, quality)
         taken = self._sink.append_row(number, tick, len(values), body, self._clock.mono(), reason)
         counts = self.counts
         if taken:
-            self._newest[number] = max(tick, self._newest.get(number, tick))
-            self._steps_seen[number] = self._clock.steps
+            lived.lived(tick, steps)
             counts.rows += 1
             counts.readings += len(values)
         else:
             counts.refused_rows += 1
-
-    def _mark(self, number: int, tick: int, quality: dict[str, list[str]]) -> str:
-        """Mark a row whose time is special, and return why ticks before it may be missing."""
-        marks = []
-        stepped = self._steps_seen[number] != self._clock.steps
-        newest = self._newest.get(number)
-        if newest is not None and tick <= newest:
-            marks.append("clock-back")
-        elif stepped:
-            marks.append("clock-forward")
-        if marks:
-            quality["*"] = [*quality.get("*", []), *marks]
-        return "clock-step" if stepped else "overrun"
 
     async def _answer(
         self, group: PollGroup, request: Request, deadline: float, before: list[bytes | str]
