@@ -13,6 +13,8 @@ from core.manifest import Group
 from core.ranges import RangeSet
 
 DAY_MS = 86_400_000
+UNDER_WAY = 100
+"""Records that may stand between a clock record and a row whose poll was under way when a line noticed."""
 
 
 class Evidence:
@@ -130,7 +132,8 @@ class Order:
 
     def clock_went_back(self, before: Row, row: Row) -> bool:
         """Tell whether the gateway said that its clock was stepped between two rows of a group."""
-        low, high = self.place(before.id), self.place(row.id)
+        (epoch, seq), high = self.place(before.id), self.place(row.id)
+        low = epoch, seq - UNDER_WAY
         if any(gateway == row.id.gateway and low < at < high for gateway, at in self._steps):
             return True
         # Across a restart the start record tells the time at which the later life began.

@@ -160,6 +160,9 @@ def test_a_tick_before_an_earlier_one_needs_a_step_of_the_clock() -> None:
     assert found(rows, []) == [(strict.BACKWARDS, 1)]
     assert found(rows, [], steps=frozenset({Identity("gw", "a", 2)})) == []
     assert found(rows, [], starts={("gw", "b"): 8 * EVERY_MS}) == []
+    under_way = [row("a", 1, 10), row("a", 3, 11), row("a", 4, 8)]
+    assert found(under_way, [], steps=frozenset({Identity("gw", "a", 2)})) == []
+    assert found(under_way, []) == [(strict.BACKWARDS, 1)]
 
 
 def test_a_gap_lies_over_no_row_but_one_that_was_taken_with_a_store() -> None:

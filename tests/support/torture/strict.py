@@ -107,6 +107,7 @@ def _walk(
     at = 0
     counted: Row | None = None
     room = 0
+    earlier: Row | None = None
     previous: Row | None = None
     for row in rows:
         between: list[GapRecord] = []
@@ -117,7 +118,8 @@ def _walk(
             yield from _gap_itself(series, gap)
         if previous is not None:
             back = row.tick <= previous.tick
-            if back and not _went_back(previous, row, steps, place, told):
+            # A poll that was under way when another line noticed the step stands behind its record.
+            if back and not _went_back(earlier or previous, previous, row, steps, place, told):
                 yield Fault(BACKWARDS, 1, f"{series.key}: {previous.tick} then {row.tick} ({row.id})")
             if not back:
                 yield from _between(series, previous, row, between, told)
@@ -130,7 +132,7 @@ def _walk(
             if counted is not None:
                 yield from _counts(counted, row, room, counts)
             counted, room = row, 0
-        previous = row
+        earlier, previous = previous, row
 
 
 def _between(
@@ -189,8 +191,8 @@ def _after_the_last(rows: list[Row], counts: Mapping[str, list[int]], in_flight:
         yield Fault(UNPROVED, after - in_flight - failed, words)
 
 
-def _went_back(before: Row, after: Row, steps: list[Place], place: Placing, told: Told) -> bool:
-    low, high = place(before.id), place(after.id)
+def _went_back(earlier: Row, before: Row, after: Row, steps: list[Place], place: Placing, told: Told) -> bool:
+    low, high = place(earlier.id), place(after.id)
     if any(low < step < high for step in steps):
         return True
     started = told.starts.get((after.id.gateway, after.id.epoch))
