@@ -17,7 +17,7 @@ from typing import Final, Protocol
 from drivers.types import DeviceType, HoldRegister, PointType, RegisterType, Table
 from simulator import pdu
 from simulator.control import Control, Hold
-from simulator.encoding import Plain, decode, encode
+from simulator.encoding import Plain, decode, encode, unit_factor
 from simulator.faults import Condition
 from simulator.pdu import DEVICE_FAILURE, ILLEGAL_ADDRESS, ILLEGAL_VALUE, READS, Refusal, Request
 from simulator.registers import Registers, extent_of, hold_width, inside
@@ -89,11 +89,16 @@ class Device:
             for point in device_type.points
             if point.write is not None
         }
+        orders = {
+            point.name: (self._controls[point.name], Decimal(str(unit_factor(point.unit))))
+            for point in device_type.points
+            if point.write is not None
+        }
         self._shows = {
-            point.write.feedback: self._controls[point.name]
+            point.write.feedback: orders[point.name]
             for point in device_type.points
             if point.write is not None and point.write.feedback
-        } | self._controls
+        } | orders
         self._holds = {
             point.name: self._controls[writable.name]
             for point in device_type.points
@@ -165,7 +170,8 @@ class Device:
 
     def _value(self, point: PointType, plant: Mapping[str, Plain], now_s: float) -> Plain:
         if point.name in self._shows:
-            return self._shows[point.name].value
+            control, factor = self._shows[point.name]
+            return control.value / factor
         if point.name in self.counts:
             return self.counts[point.name]
         if point.name in self._holds:
@@ -323,7 +329,8 @@ def fallback(point: PointType, elapsed_s: float) -> Plain:
         return own % 10_000 + int(elapsed_s)
     if point.low is not None and point.high is not None:
         low, high = float(point.low), float(point.high)
-        middle, sway = (low + high) / 2, (high - low) / 200
+        factor = unit_factor(point.unit)
+        middle, sway = (low + high) / 2 / factor, (high - low) / 200 / factor
     else:
         middle = 10 + own % 1000 / 10
         sway = middle / 100

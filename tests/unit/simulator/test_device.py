@@ -9,7 +9,7 @@ import pytest
 
 from drivers.modbus.plan import plan
 from drivers.modbus.values import GroupDecoder
-from drivers.types import DeviceType, load_type
+from drivers.types import DeviceType, known_types, load_type
 from simulator.device import Device
 from simulator.encoding import Plain, unit_factor
 from simulator.pdu import Request
@@ -111,6 +111,21 @@ def test_a_meter_shows_the_plants_quantities_in_its_units_and_steps(name: str) -
         )
         compared += 1
     assert compared > 25
+
+
+@pytest.mark.parametrize("name", known_types())
+def test_every_shipped_type_is_played_within_its_plausible_ranges_though_nobody_knows_its_quantities(
+    name: str,
+) -> None:
+    row = Bench(load_type(name)).row()  # asks as the agent does, and wants no value out of range
+    assert None not in row.values()
+
+
+def test_an_order_in_thousandths_is_shown_as_it_was_sent() -> None:
+    charger = Bench(load_type("keba-p40"))
+    assert charger.ask("03 138c 0001") == "03027d00"  # 32000 mA: nobody controls it
+    assert charger.ask("06 138c 1770") == "06138c1770"
+    assert charger.ask("03 138c 0001") == "03021770"
 
 
 def test_a_new_type_needs_no_code(tmp_path: Path) -> None:
