@@ -145,8 +145,8 @@ def load_type(name: str, extra: Sequence[Path] = ()) -> DeviceType:
                 return _read(path, place)
     known = known_types(extra)
     near = difflib.get_close_matches(name, known, n=2, cutoff=0.5)
-    hint = f" did you mean {' or '.join(near)}?" if near else ""
-    raise ConfigError(f"device type {name!r} is not known;{hint} known are: {', '.join(known) or 'none'}")
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known are: {', '.join(known) or 'none'}"
+    raise ConfigError(f"device type {name!r} is not known; {hint}")
 
 
 def _own() -> Path:

@@ -17,15 +17,15 @@ def block(acl: str, user: str) -> list[str]:
 
 def test_every_rule_of_a_gateway_names_it_or_only_reads() -> None:
     rules = block(access_rules(["gw-0001", "gw-0002"], ["dso.example"]), "gw-0001")
-    written = [rule for rule in rules if rule.startswith("topic write")]
+    written = [rule for rule in rules if not rule.startswith("topic read ")]
     assert written == [
-        "topic write portico/v1/gw-0001/state",
+        "topic readwrite portico/v1/gw-0001/state",  # it also reads it, to notice a twin
         "topic write portico/v1/gw-0001/stream/#",
         "topic write portico/v1/gw-0001/manifest/#",
         "topic write portico/v1/gw-0001/evt/#",
     ]
     assert not any("gw-0002" in rule for rule in rules)
-    assert all(rule.startswith(("topic write ", "topic read ")) for rule in rules)
+    assert all(rule.startswith(("topic write ", "topic read ", "topic readwrite ")) for rule in rules)
 
 
 def test_every_rule_of_an_entity_names_it_but_for_the_state_of_gateways() -> None:
