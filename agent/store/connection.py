@@ -19,6 +19,8 @@ CHECKPOINT_PAGES: Final = 1000
 """SQLite folds the WAL back after so many pages; a larger WAL writes hot pages less often."""
 NO_ROOM_TOO: Final = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN})
 """What SQLite says when a full disk has no room for the file of shared memory beside the log."""
+SHM_BYTES: Final = 64 << 10
+"""Less than this free: there is no room for that file, which takes 32 KiB at least."""
 CACHE_KIB: Final = 4096
 BUSY_S: Final = 10.0
 """How long to wait for a person who looks into the file with a tool that locks it."""
@@ -70,7 +72,8 @@ def translated(error: sqlite3.Error, path: Path) -> StoreError:
 
 def _is_full(path: Path) -> bool:
     try:
-        return os.statvfs(path.parent).f_bavail == 0
+        disk = os.statvfs(path.parent)
+        return disk.f_bavail * disk.f_frsize < SHM_BYTES
     except OSError:
         return False
 

@@ -31,7 +31,9 @@ HEARTBEAT_S: Final = 30.0
 CHECK_ROOM_S: Final = 1.0
 PATIENCE_S: Final = 60.0
 """How long after the start the quota waits for the routes to say what their books hold."""
-FREE_WANTED: Final = 4
+MAX_PAGES: Final = 1073741823
+"""SQLite's own bound (sqlite.org/limits.html)."""
+FREE_WANTED: Final = 2
 """The reserve is taken again when the disk has so many times its size free."""
 SPARED: Final = 64
 """Over quota, this part of it is emptied at once."""
@@ -105,6 +107,7 @@ class Housekeeper:
         self._next_look = 0.0
         self._next_sweep = 0.0
         self._emptying = False
+        self._frozen = False
         self._patient_until = time.monotonic() + PATIENCE_S
 
     def step(self, writer: Writer) -> bool:
@@ -142,7 +145,11 @@ class Housekeeper:
 
     def _make_room(self, writer: Writer) -> bool:
         file = writer.file
-        if isinstance(writer.trouble, StoreFull):
+        full = isinstance(writer.trouble, StoreFull)
+        if (full or self._frozen) and self._disk_has_room():
+            self._thaw(file)
+            return False
+        if full:
             return self._on_full_disk(file)
         # Once begun it goes on for a while: a step every second would cost a commit every second.
         bound = self.room.quota_bytes
@@ -157,15 +164,40 @@ class Housekeeper:
         return more
 
     def _on_full_disk(self, file: RecordFile) -> bool:
+        """Make room inside the file, with what the reserve gives; the file itself grows no more.
+
+        The reserve serves to fold the log back, which may lengthen the file; inserts would only
+        eat it up.  After that every page has its place on the disk, and a DELETE needs no byte
+        more: the log keeps its own room, which nobody else can take.
+        """
         for part in self.room.aside_files():
             part.unlink()
-        self.room.give_reserve_back()
+        if not self._frozen:
+            self.room.give_reserve_back()
+            _, pages, folded = file.db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            if pages != folded:
+                return False
+            self._freeze(file, file.db.execute("PRAGMA page_count").fetchone()[0])
+            log.warning("%s grows no more until the disk has room", file.path.name)
         with file.transaction():
             gone = file.delete_below(self._confirmed_below(), DELETE_STEP)
         self.room.counts.pruned += gone
-        # Fold the log back but keep its file: another program would take the room at once.
         file.db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
         return False
+
+    def _freeze(self, file: RecordFile, pages: int) -> None:
+        file.db.execute(f"PRAGMA max_page_count={pages}").fetchall()
+        self._frozen = pages != MAX_PAGES
+
+    def _thaw(self, file: RecordFile) -> None:
+        self.room.hold_reserve()
+        if self._frozen:
+            self._freeze(file, MAX_PAGES)
+            log.warning("%s may grow again: the disk has room", file.path.name)
+
+    def _disk_has_room(self) -> bool:
+        disk = os.statvfs(self.room.reserve.parent)
+        return disk.f_bavail * disk.f_frsize > FREE_WANTED * self.room.reserve_bytes
 
     def _over_quota(self, file: RecordFile) -> bool:
         for part in self.room.aside_files():  # what could be read of them was salvaged long ago
@@ -220,10 +252,8 @@ class Housekeeper:
         return gone > 0
 
     def _take_reserve_again(self) -> None:
-        if file_bytes(self.room.reserve) < self.room.reserve_bytes:
-            free = os.statvfs(self.room.reserve.parent)
-            if free.f_bavail * free.f_frsize > FREE_WANTED * self.room.reserve_bytes:
-                self.room.hold_reserve()
+        if file_bytes(self.room.reserve) < self.room.reserve_bytes and self._disk_has_room():
+            self.room.hold_reserve()
 
 
 def explain(error: StoreError) -> str:

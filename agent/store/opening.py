@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from agent.store.audit import AuditFile
-from agent.store.connection import CHECKPOINT_PAGES, translated
+from agent.store.connection import translated
 from agent.store.recordfile import Epoch, RecordFile
-from agent.store.room import INSIDE_CHECKPOINT, Room
+from agent.store.room import Room
 from agent.store.salvage import Spare, mark_damaged, needs_salvage, set_aside
 from core.errors import ConfigError, StoreCorrupt, StoreError, StoreFull
 
@@ -67,9 +67,10 @@ def _translated(path: Path, act: Callable[[], T]) -> T:
         raise StoreError(f"{path}: {error.strerror}") from error
 
 
-def opened(path: Path, kind: str, spare: Callable[[], Spare] = Spare) -> tuple[RecordFile, str]:
+def opened(
+    path: Path, kind: str, checkpoint: int, spare: Callable[[], Spare] = Spare
+) -> tuple[RecordFile, str]:
     """Open a file, salvaging it when it is damaged; return it and what a person should know, if anything."""
-    checkpoint = INSIDE_CHECKPOINT if kind == "control" else CHECKPOINT_PAGES
     if not needs_salvage(path, kind):
         try:
             return RecordFile(path, kind, checkpoint), ""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from agent.store.connection import PAGE_SIZE, file_bytes, wal_of
+from agent.store.connection import CHECKPOINT_PAGES, PAGE_SIZE, file_bytes, wal_of
 
 DELETE_STEP: Final = 2_000
 """Rows deleted in one transaction: short enough that no insert waits noticeably."""
@@ -54,6 +54,11 @@ class Room:
     reserve: Path
     reserve_bytes: int
     counts: RoomCounts
+
+    @property
+    def checkpoint_pages(self) -> int:
+        """Pages of log after which it is folded back: the reserve must be able to take them."""
+        return max(min(CHECKPOINT_PAGES, self.reserve_bytes // PAGE_SIZE * 3 // 4), INSIDE_CHECKPOINT)
 
     def hold_reserve(self) -> bool:
         """Make sure the reserve file is there and really takes its room; False when the disk has none."""

@@ -102,12 +102,14 @@ def set_aside(path: Path, kind: str, spare: Spare) -> Salvage:
     filled = path.with_name(path.name + FILLED)
     salvage = Salvage(aside, 0, True)
     if not (aside.exists() and path.exists()):  # else only the mark was left to remove
+        for suffix in (*SUFFIXES, "-journal"):
+            filled.with_name(filled.name + suffix).unlink(missing_ok=True)
         for suffix in SUFFIXES:
             part = path.with_name(path.name + suffix)
             if part.exists():
                 part.rename(aside.with_name(aside.name + suffix))
-            filled.with_name(filled.name + suffix).unlink(missing_ok=True)
         salvage = _fill(filled, kind, aside, spare)
+        filled.with_name(filled.name + "-journal").unlink(missing_ok=True)
         filled.rename(path)
     mark.unlink(missing_ok=True)
     _sync_directory(path.parent)
@@ -142,6 +144,8 @@ def _sync_directory(directory: Path) -> None:
 def _fill(filled: Path, kind: str, aside: Path, spare: Spare) -> Salvage:
     fresh = RecordFile(filled, kind)
     try:
+        # The log would take as much room as the file; opened by the agent, it is a WAL again.
+        fresh.db.execute("PRAGMA journal_mode=TRUNCATE").fetchone()
         return _copied(fresh, aside, spare)
     finally:
         fresh.close()

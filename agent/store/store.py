@@ -28,7 +28,7 @@ from agent.store.dropping import Terms
 from agent.store.housekeeping import Heartbeat, Housekeeper, explain
 from agent.store.missed import Missed
 from agent.store.recordfile import Epoch, RecordFile, RouteState, Stored, read_records
-from agent.store.room import Floor, Room, RoomCounts, keep_room_inside
+from agent.store.room import INSIDE_CHECKPOINT, Floor, Room, RoomCounts, keep_room_inside
 from agent.store.salvage import mark_damaged
 from agent.store.writer import Waiting, Writer
 from core.errors import StoreCorrupt, StoreError
@@ -115,7 +115,9 @@ class Store:
     def _begin(self, birth: Birth, undo: contextlib.ExitStack) -> None:
         room, epoch, manifest = self.room, self.epoch, self.manifest
         path = self.options.directory / opening.CONTROL
-        control, told_control = opening.with_room(room, path, lambda: opening.opened(path, "control"))
+        control, told_control = opening.with_room(
+            room, path, lambda: opening.opened(path, "control", INSIDE_CHECKPOINT)
+        )
         undo.callback(control.close)
         file, told, past = self._past(control)
         undo.callback(file.close)
@@ -147,7 +149,9 @@ class Store:
         path = self.options.directory / opening.READINGS
 
         def look() -> tuple[RecordFile, str, births.Past]:
-            file, told = opening.opened(path, "readings", lambda: opening.spare_in(control))
+            file, told = opening.opened(
+                path, "readings", self.room.checkpoint_pages, lambda: opening.spare_in(control)
+            )
             try:
                 return file, told, births.look_back(file, control, bool(told))
             except BaseException:

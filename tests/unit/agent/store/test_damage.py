@@ -19,8 +19,10 @@ from tests.unit.agent.store.store_made import (
     beaten,
     committed,
     contents,
+    files_of,
     manifest,
     opened,
+    put_back,
     until,
 )
 
@@ -351,9 +353,7 @@ async def test_an_older_copy_is_noticed_and_safe(tmp_path: Path, whole: bool) ->
 
 
 async def test_a_log_that_was_cut_loses_its_end_and_that_is_noticed(tmp_path: Path) -> None:
-    from tests.unit.agent.store.store_made import files_of, put_back
-
-    async with opened(tmp_path) as store:
+    async with opened(tmp_path, reserve_bytes=4 << 20) as store:  # nothing is folded back
         for number in range(100):
             add(store, 1, at(number))
             await committed(store)
