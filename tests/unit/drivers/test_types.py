@@ -112,7 +112,7 @@ def test_unknown_type_is_refused_with_the_nearest() -> None:
 
 
 def test_unknown_type_with_none_near_is_refused_with_all_known() -> None:
-    with pytest.raises(ConfigError, match="known are: abb-b21, .*generic-load-relay"):
+    with pytest.raises(ConfigError, match=r"known are: abb-b21, .*generic-load-relay"):
         load_type("xyzzy-9000")
 
 
