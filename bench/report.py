@@ -289,7 +289,7 @@ def _search(results: Results) -> list[str]:
         "",
         SEARCH,
         "",
-        "| | kept up with | ticks missed | agent, % | p99, ms | the step above: polled | ticks missed | agent |",
+        "| | kept up with | ticks missed | agent, % | p99, ms | step above: polled | missed | agent |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for name, highest in (

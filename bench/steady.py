@@ -312,5 +312,6 @@ def told(window: Window) -> str:
     return (
         f"{window.polled:,.0f} polled, {readers} points/s, {window.missed_ticks} of {window.due_ticks} ticks "
         f"missed, agent {window.cpu['agent']:.0%} of a core, p99 {window.tick_p99_ms:.0f} ms, "
-        f"waited {window.waited:.1%} for a core" + ("" if window.held else "  NOT HELD")
+        f"waited {window.waited:.1%} for a core"
+        + ("  HELD" if window.held else "" if window.kept_up else "  NOT KEPT UP")
     )
