@@ -57,6 +57,10 @@ class FullableDisk:
         """Leave so many bytes free."""
         _tool("mount", "-o", f"remount,size={self.used() + room}", str(self.path))
 
+    def shrink_to_fit(self) -> None:
+        """Leave nothing free."""
+        self.shrink(0)
+
     def fill(self) -> int:
         """Let something else take all the room there is now; return how many bytes that was."""
         written = 0
