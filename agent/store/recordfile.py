@@ -80,7 +80,7 @@ class RecordFile:
             raise translated(error, path) from error
         try:
             migrate(self.db, kind, path)
-            self.epochs = [Epoch(*row) for row in self.db.execute(_EPOCHS)]
+            self.epochs = read_epochs(self.db)
             low, newest = self._one("SELECT min(id) FROM record"), self._one("SELECT max(id) FROM record")
             held = max((last for state in self.routes().values() for _, last in state.held), default=0)
             base = self.epochs[-1].base if self.epochs else 0
@@ -212,11 +212,7 @@ class RecordFile:
 
     def routes(self) -> dict[str, RouteState]:
         """Return every route remembered; one whose memory is damaged sends everything again."""
-        found = {}
-        for name, entity, books, n, held, crc in self.db.execute(_ROUTES):
-            if zlib.crc32(held.encode()) == crc:
-                found[name] = RouteState(name, entity, books, n, tuple((a, b) for a, b in json.loads(held)))
-        return found
+        return read_routes(self.db)
 
     def save_route(self, state: RouteState) -> None:
         """Keep what a route's books hold."""
@@ -305,6 +301,20 @@ class RecordFile:
 _EPOCHS: Final = "SELECT epoch, base, begun_ms, boot, ended FROM epoch ORDER BY base"
 _ROUTES: Final = "SELECT name, entity, books, n, held, crc FROM route"
 _INSERT: Final = "INSERT INTO record (id, grp, tick, body, crc) VALUES (?, ?, ?, ?, ?)"
+
+
+def read_epochs(db: sqlite3.Connection) -> list[Epoch]:
+    """Return the epochs in a file, in order."""
+    return [Epoch(*row) for row in db.execute(_EPOCHS)]
+
+
+def read_routes(db: sqlite3.Connection) -> dict[str, RouteState]:
+    """Return every route remembered whose memory is what was written."""
+    found = {}
+    for name, entity, books, n, held, crc in db.execute(_ROUTES):
+        if zlib.crc32(held.encode()) == crc:
+            found[name] = RouteState(name, entity, books, n, tuple((a, b) for a, b in json.loads(held)))
+    return found
 
 
 def ticks_in(note: dict[str, object], name: str) -> dict[str, int]:

@@ -64,6 +64,13 @@ async def committed(store: Store) -> int:
     return await store.call(store.data, lambda file: file.top)
 
 
+async def settled_rows(store: Store) -> None:
+    """Commit what waits, and let the housekeeping do what it wants after that."""
+    await committed(store)
+    for _ in range(20):
+        await store.call(store.data, lambda file: None)
+
+
 async def beaten(store: Store) -> None:
     """Let the heartbeat be noted now."""
     store._housekeeper._next_beat = 0.0
