@@ -10,7 +10,7 @@ pages), 2.1 (record format), 4.1 (WAL).  Pure over bytes; not here: what to do w
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -26,8 +26,8 @@ _MIN_LOCAL: Final = (PAGE_SIZE - 12) * 32 // 255 - 23
 _SIZES: Final = {1: 1, 2: 2, 3: 3, 4: 4, 5: 6, 6: 8}
 
 
-def records_in(path: Path, wal: Path) -> Iterator[Stored]:
-    """Yield every whole record in the pages of a file, then of its write-ahead log."""
+def records_in(path: Path, wal: Path, have: Container[int]) -> Iterator[Stored]:
+    """Yield every whole record in the pages of a file, then of its write-ahead log, save ids we have."""
     if path.exists():
         with path.open("rb") as file:
             size = path.stat().st_size
@@ -35,14 +35,14 @@ def records_in(path: Path, wal: Path) -> Iterator[Stored]:
                 file.seek(number * PAGE_SIZE)
                 page = file.read(PAGE_SIZE)
                 for cell in _cells(page, FIRST_PAGE_HEADER if number == 0 else 0):
-                    yield from _record(page, cell, file.fileno(), size)
+                    yield from _record(page, cell, have, file.fileno(), size)
     if wal.exists():
         with wal.open("rb") as file:
             file.seek(WAL_HEADER)
             while len(frame := file.read(FRAME_HEADER + PAGE_SIZE)) == FRAME_HEADER + PAGE_SIZE:
                 page = frame[FRAME_HEADER:]
                 for cell in _cells(page, 0):
-                    yield from _record(page, cell, None, 0)
+                    yield from _record(page, cell, have, None, 0)
 
 
 def _cells(page: bytes, header: int) -> list[int]:
@@ -55,10 +55,12 @@ def _cells(page: bytes, header: int) -> list[int]:
     return [int.from_bytes(page[at : at + 2], "big") for at in range(first, first + 2 * many, 2)]
 
 
-def _record(page: bytes, cell: int, file: int | None, size: int) -> Iterator[Stored]:
+def _record(page: bytes, cell: int, have: Container[int], file: int | None, size: int) -> Iterator[Stored]:
     try:
         length, at = _varint(page, cell)
         id_, at = _varint(page, at)
+        if id_ in have:
+            return
         payload = _payload(page, at, length, file, size)
         if payload is None:
             return

@@ -15,6 +15,7 @@ import hashlib
 import logging
 import os
 import sqlite3
+import sys
 import time
 import zlib
 from bisect import bisect_right
@@ -184,10 +185,11 @@ def _copied(fresh: RecordFile, aside: Path, spare: Spare) -> Salvage:
 def _copy_pages(fresh: RecordFile, aside: Path, spare: Spare, roomy: bool) -> int:
     _copy_spare(fresh, spare)
     wanted = _Wanted(fresh, roomy)
+    have = fresh.present(Epoch("", 0, 0, "", None), sys.maxsize)
     kept = 0
     batch: list[Stored] = []
     with contextlib.suppress(sqlite3.OperationalError):  # the disk is full: what is copied is copied
-        for record in records_in(aside, wal_of(aside)):
+        for record in records_in(aside, wal_of(aside), have):
             batch.append(record)
             if len(batch) >= STEP:
                 kept += _keep(fresh, wanted, batch)
