@@ -10,12 +10,13 @@ pages), 2.1 (record format), 4.1 (WAL).  Pure over bytes; not here: what to do w
 """
 
 import os
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from agent.store.connection import PAGE_SIZE
 from agent.store.recordfile import Stored, checksum
+from core.ranges import RangeSet
 
 LEAF: Final = 0x0D
 FIRST_PAGE_HEADER: Final = 100
@@ -26,7 +27,7 @@ _MIN_LOCAL: Final = (PAGE_SIZE - 12) * 32 // 255 - 23
 _SIZES: Final = {1: 1, 2: 2, 3: 3, 4: 4, 5: 6, 6: 8}
 
 
-def records_in(path: Path, wal: Path, have: Container[int]) -> Iterator[Stored]:
+def records_in(path: Path, wal: Path, have: RangeSet) -> Iterator[Stored]:
     """Yield every whole record in the pages of a file, then of its write-ahead log, save ids we have."""
     if path.exists():
         with path.open("rb") as file:
@@ -55,7 +56,7 @@ def _cells(page: bytes, header: int) -> list[int]:
     return [int.from_bytes(page[at : at + 2], "big") for at in range(first, first + 2 * many, 2)]
 
 
-def _record(page: bytes, cell: int, have: Container[int], file: int | None, size: int) -> Iterator[Stored]:
+def _record(page: bytes, cell: int, have: RangeSet, file: int | None, size: int) -> Iterator[Stored]:
     try:
         length, at = _varint(page, cell)
         id_, at = _varint(page, at)
