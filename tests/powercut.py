@@ -3,9 +3,10 @@
     python -m tests.powercut [--rounds N] [--seed S] [--json]        as root
 
 Each scenario runs its rounds on a disk of its own (tests/support/power_disk.py): start, wait until enough
-was acknowledged, cut, mount again, compare. A scenario that must survive (`synchronous=FULL`) loses nothing
-in any round; its twin that must not (`NORMAL`) loses something in at least one, or the proof has no teeth
-and fails as well. Exit code 0 when it holds, 1 when not, 2 where it cannot run, with one sentence.
+was acknowledged, cut, mount again, compare. First SQLite alone, then the real agent with broker, plant and
+books outside of its disk (tests/powercut_agent.py). A scenario that must survive (`synchronous=FULL`) loses
+nothing in any round; its twin that must not (`NORMAL`) loses something in at least one, or the proof has no
+teeth and fails as well. Exit code 0 when it holds, 1 when not, 2 where it cannot run, with one sentence.
 
 What it does not show: a drive that acknowledges a flush and keeps the data in a volatile cache of its own.
 """
@@ -24,36 +25,13 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
 
+from tests.powercut_agent import AgentOnDisk
+from tests.support.power_cut import Outcome, Scenario
 from tests.support.power_disk import PowerCutDisk, PowerCutUnavailable
 
 WRITER = Path(__file__).parent / "support" / "acknowledging_writer.py"
 DEADLINE_S = 30.0
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """One round: what was acknowledged to the outside before the cut, and what of it is still there."""
-
-    acknowledged: int
-    survived: int
-    lost: int  # acknowledged and gone
-    corrupt: str | None  # what is wrong with what is there, in a sentence
-
-
-class Scenario(Protocol):
-    """Something that writes to the disk and acknowledges to the outside."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def must_survive(self) -> bool:
-        """False for the twin that shows the proof's teeth."""
-
-    def play(self, disk: PowerCutDisk, number: int, rng: random.Random) -> Outcome:
-        """Play round `number` on the mounted disk and leave it mounted."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +43,10 @@ class Verdict:
     lost: int
     rounds_with_loss: int
     corrupt: tuple[str, ...]
+    oldest_ms: float
+    """The newest row that survived was at most so much older than its cut."""
+    bound_ms: float
+    """The largest bound that a store had measured of itself."""
 
     @property
     def ok(self) -> bool:
@@ -82,6 +64,8 @@ def judge(scenario: Scenario, outcomes: Sequence[Outcome]) -> Verdict:
         lost=sum(outcome.lost for outcome in outcomes),
         rounds_with_loss=sum(outcome.lost > 0 for outcome in outcomes),
         corrupt=tuple(outcome.corrupt for outcome in outcomes if outcome.corrupt is not None),
+        oldest_ms=max((outcome.age_ms for outcome in outcomes), default=0.0),
+        bound_ms=max((outcome.bound_ms for outcome in outcomes), default=0.0),
     )
 
 
@@ -162,7 +146,12 @@ def _inspect(database: Path) -> tuple[int, str | None]:
     return rows, None
 
 
-SCENARIOS: tuple[Scenario, ...] = (SqliteWriter("FULL"), SqliteWriter("NORMAL"))
+SCENARIOS: tuple[Scenario, ...] = (
+    SqliteWriter("FULL"),
+    SqliteWriter("NORMAL"),
+    AgentOnDisk("FULL"),
+    AgentOnDisk("NORMAL"),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -189,8 +178,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"{verdict.lost} lost in {verdict.rounds_with_loss} rounds ({expected}): "
             f"{'ok' if verdict.ok else 'FAILED'}"
         )
+        if verdict.bound_ms and verdict.must_survive:
+            print(
+                f"{verdict.scenario}: the newest row kept was at most {verdict.oldest_ms:.0f} ms older than "
+                f"its cut; measured bound {verdict.bound_ms:.0f} ms"
+            )
         for sentence in verdict.corrupt:
-            print(f"{verdict.scenario}: corrupt: {sentence}")
+            print(f"{verdict.scenario}: wrong: {sentence}")
     if options.json:
         found = {"rounds": options.rounds, "ok": ok, "scenarios": [asdict(verdict) for verdict in verdicts]}
         print(json.dumps(found))

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.powercut import Outcome, SqliteWriter, judge, prove
+from tests.powercut import SqliteWriter, judge, prove
+from tests.powercut_agent import AgentOnDisk
+from tests.support.power_cut import Outcome
 from tests.support.power_disk import PowerCutDisk, PowerCutUnavailable
 
 ROUNDS = 3
@@ -83,6 +85,19 @@ def test_full_keeps_what_was_acknowledged_and_normal_does_not(synchronous: str) 
     assert verdict.acknowledged > 0
     assert verdict.corrupt == ()
     assert (verdict.lost > 0) == (synchronous == "NORMAL")
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("synchronous", ["FULL", "NORMAL"])
+def test_an_agent_keeps_what_the_broker_received_and_would_not_without_full(synchronous: str) -> None:
+    try:
+        verdict = prove(AgentOnDisk(synchronous), rounds=1, seed=1)
+    except PowerCutUnavailable as error:
+        pytest.skip(str(error))
+    assert verdict.acknowledged > 0
+    assert verdict.corrupt == ()
+    assert (verdict.lost > 0) == (synchronous == "NORMAL")
+    assert verdict.ok
 
 
 @pytest.mark.parametrize(
