@@ -283,13 +283,14 @@ class Chain:
         except (OSError, msgspec.MsgspecError):
             return Collected()
 
-    def committed(self) -> int:
-        """Return the records that the agent ever committed (ids go on over its lives)."""
-        return _number(self.data_dir / "readings.db", "SELECT max(id) FROM record")
-
     def rows_committed(self) -> int:
         """Return the rows in the agent's store."""
         return rows_in(self.data_dir)
+
+    def rows_due_in(self, from_ms: int, to_ms: int) -> int:
+        """Return the rows in the agent's store whose tick lies in from..to, the end not included."""
+        query = f"SELECT count(*) FROM record WHERE grp > 0 AND tick >= {from_ms} AND tick < {to_ms}"
+        return _number(self.data_dir / "readings.db", query)
 
     def pids(self) -> dict[str, int]:
         """Return the process ids of what runs, by part."""
