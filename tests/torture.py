@@ -223,10 +223,13 @@ def torture(directory: Path, rounds: int, seed: int, only: Sequence[str] = (), s
     with ground:
         for number, hand in enumerate(deal(rounds, kinds, rng), 1):
             at = time.monotonic()
-            words = play(ground, hand, findings)
+            try:
+                words = play(ground, hand, findings)
+                if number == rounds and not words:
+                    words = finish(ground, findings)
+            except PorticoError as error:
+                words = [str(error)]
             findings.rounds = number
-            if number == rounds and not words:
-                words = finish(ground, findings)
             findings.faults += words
             findings.seconds = time.monotonic() - begun
             if say:
