@@ -158,6 +158,19 @@ class Steps(NamedTuple):
     exp: int
 
 
+class SenseSpec(Noun):
+    """How the values of a point behave over time (``[point.sense]``); numbers are in the point's unit."""
+
+    max_rate: Annotated[Number, Field(gt=0)] | None = None
+    """Greatest plausible change a second."""
+    modulus: Annotated[Number, Field(gt=0)] | None = None
+    """A counter begins again at zero when it reaches this."""
+    frozen_ms: Annotated[int | None, BeforeValidator(_duration)] = Field(default=None, alias="frozen")
+    """Unchanged for so long is suspicious."""
+    substituted: Annotated[tuple[Number, ...], Strict(False)] = ()
+    """Values that the device gives in place of a measured one."""
+
+
 class PointType(Noun):
     """One point of a device type."""
 
@@ -187,6 +200,8 @@ class PointType(Noun):
     verified: bool | None = None
     """Whether a source confirmed this point; None: as the type's source says."""
     write: WriteSpec | None = None
+    sense: SenseSpec | None = None
+    """How its values behave over time; counters are watched also without it."""
 
     @property
     def width(self) -> int:
@@ -294,6 +309,21 @@ def point_faults(point: PointType) -> list[str]:
         faults += _number_faults(point)
     if point.write is not None:
         faults += _write_faults(point, point.write)
+    if point.sense is not None:
+        faults += _sense_faults(point, point.sense)
+    return faults
+
+
+def _sense_faults(point: PointType, sense: SenseSpec) -> list[str]:
+    if point.kind is not ValueKind.INTEGER:
+        return ["sense: belongs to numbers with a resolution or a scale"]
+    faults = []
+    if sense.modulus is not None and not point.cumulative:
+        faults.append('sense: "modulus" is for counters: it needs cumulative = true')
+    step = Decimal(1).scaleb(point.steps.exp)
+    for name, value in (("modulus", sense.modulus), *(("substituted", one) for one in sense.substituted)):
+        if value is not None and value % step:
+            faults.append(f'sense: "{name}" {value} is not a whole number of steps of {step}')
     return faults
 
 

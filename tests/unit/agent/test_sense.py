@@ -1,0 +1,163 @@
+"""Register sense: counters, jumps, frozen registers, and what each is called."""
+
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.sense import GroupSense, PointSense, Ticket
+from core.quality import is_reason
+from drivers.points import PointType, SenseSpec
+
+T0 = 1_795_348_800_000
+
+
+def spec(**keys: object) -> SenseSpec:
+    return SenseSpec.model_validate(keys, strict=False)
+
+
+def run(sense: PointSense, *values: int, every_s: int = 10) -> list[str | None]:
+    return [sense.judge(T0 + index * every_s * 1000, value) for index, value in enumerate(values)]
+
+
+def test_a_growing_counter_is_good() -> None:
+    assert run(PointSense(spec(), 0, True), 100, 100, 101, 250) == [None] * 4
+
+
+def test_a_counter_that_reaches_its_modulus_rolls_over() -> None:
+    sense = PointSense(spec(modulus=10000), 0, True)
+    assert run(sense, 9990, 9998, 4, 12) == [None, None, "rollover", None]
+
+
+def test_a_rollover_must_fit_the_greatest_rate() -> None:
+    sense = PointSense(spec(modulus=10000, max_rate="1"), 0, True)
+    assert run(sense, 9990, 4) == [None, "reset"]  # 14 in 10 s is too much; 4 from zero is possible
+    sense = PointSense(spec(modulus=10000, max_rate="2"), 0, True)
+    assert run(sense, 9990, 4) == [None, "rollover"]
+
+
+def test_a_counter_that_begins_again_near_zero_was_reset() -> None:
+    assert run(PointSense(spec(), 0, True), 73333, 73340, 2, 9) == [None, None, "reset", None]
+
+
+def test_one_value_that_went_back_is_doubtful_and_the_next_good_one_is_not() -> None:
+    assert run(PointSense(spec(), 0, True), 1000, 1001, 700, 1002) == [None, None, "decreased", None]
+
+
+def test_a_counter_that_stays_lower_is_a_replaced_one_after_three_values() -> None:
+    reasons = run(PointSense(spec(), 0, True), 1000, 700, 701, 702, 703)
+    assert reasons == [None, "decreased", "decreased", "reset", None]
+
+
+def test_a_jump_faster_than_the_rate_is_kept_with_its_reason() -> None:
+    sense = PointSense(spec(max_rate="5"), -1, False)
+    # steps of 0.1: 5 a second are 500 steps in 10 s
+    assert run(sense, 2300, 2799, 2801, 9000, 2310) == [None, None, None, "rate", None]
+
+
+def test_a_new_level_is_accepted_after_three_values_that_agree() -> None:
+    sense = PointSense(spec(max_rate="1"), 0, False)
+    assert run(sense, 0, 500, 501, 502, 503) == [None, "rate", "rate", "rate", None]
+
+
+def test_a_longer_lapse_allows_a_larger_change() -> None:
+    sense = PointSense(spec(max_rate="1"), 0, False)
+    assert run(sense, 0, 3000, every_s=3600) == [None, None]
+
+
+def test_a_substituted_value_is_named_and_no_ground_for_comparison() -> None:
+    sense = PointSense(spec(max_rate="1", substituted=["0"]), 0, False)
+    assert run(sense, 230, 0, 231) == [None, "substituted", None]
+
+
+def test_a_tick_lived_twice_is_not_compared_with_the_future() -> None:
+    sense = PointSense(spec(max_rate="1"), 0, True)
+    assert sense.judge(T0 + 50_000, 900) is None
+    assert sense.judge(T0, 100) is None
+    assert sense.judge(T0 + 10_000, 105) is None
+
+
+def test_values_that_are_no_steps_are_not_judged() -> None:
+    sense = PointSense(spec(max_rate="1"), 0, False)
+    assert [sense.judge(T0, value) for value in (None, "12", 1.5, True)] == [None] * 4
+
+
+def meter(**sense: object) -> PointType:
+    return PointType.model_validate(
+        {
+            "name": "W",
+            "quantity": "W",
+            "unit": "W",
+            "table": "input",
+            "address": 0,
+            "type": "int32",
+            "sense": sense,
+        },
+        strict=False,
+    )
+
+
+def test_a_frozen_register_is_judged_back_to_the_row_in_which_it_froze() -> None:
+    sense = GroupSense([meter(frozen="30s")], [0])
+    tickets, found, qualities = [], [], []
+    for index, value in enumerate([5, 7, 7, 7, 7, 7, 8]):
+        ticket = Ticket(index + 100)
+        tickets.append(ticket)
+        quality: dict[str, list[str]] = {}
+        found += sense.judge(T0 + index * 10_000, [value], quality, ticket)
+        qualities.append(quality)
+    assert [(later.reason, later.since.seq, later.rule) for later in found] == [
+        ("frozen", 101, "frozen 30 s")
+    ]
+    assert qualities == [{}, {}, {}, {}, {"0": ["frozen"]}, {"0": ["frozen"]}, {}]
+
+
+def test_a_value_with_a_reason_already_is_no_ground_for_comparison() -> None:
+    sense = GroupSense([meter(max_rate="1")], [0])
+    sense.judge(T0, [100], {}, Ticket())
+    bad = {"0": ["out-of-range"]}
+    sense.judge(T0 + 10_000, [99_999], bad, Ticket())
+    good: dict[str, list[str]] = {}
+    sense.judge(T0 + 20_000, [105], good, Ticket())
+    assert bad == {"0": ["out-of-range"]}
+    assert good == {}
+
+
+def test_a_row_of_an_earlier_life_is_the_ground_for_the_first_comparison() -> None:
+    sense = GroupSense([meter(max_rate="1")], [0])
+    sense.remember(T0, [100])
+    quality: dict[str, list[str]] = {}
+    sense.judge(T0 + 10_000, [500], quality, Ticket())
+    assert quality == {"0": ["rate"]}
+
+
+def test_sense_belongs_to_numbers_and_fits_the_steps() -> None:
+    from drivers.points import point_faults
+
+    assert point_faults(meter(max_rate="0.5", frozen="1h")) == []
+    assert point_faults(meter(modulus=100)) == [
+        'sense: "modulus" is for counters: it needs cumulative = true'
+    ]
+    assert "whole number of steps" in point_faults(meter(substituted=["0.5"]))[0]
+
+
+@given(
+    st.lists(st.integers(-(10**9), 10**9), min_size=1, max_size=40),
+    st.sampled_from([None, Decimal("0.1"), Decimal(1000)]),
+    st.sampled_from([None, 1000, 2**32]),
+    st.booleans(),
+)
+def test_every_reason_is_of_the_closed_list_and_a_steady_value_ends_every_doubt(
+    values: list[int], rate: Decimal | None, modulus: int | None, cumulative: bool
+) -> None:
+    sense = PointSense(spec(max_rate=rate, modulus=modulus), 0, cumulative)
+    reasons = run(sense, *values, *[values[-1]] * 4)
+    assert all(reason is None or is_reason(reason) for reason in reasons)
+    assert reasons[-1] is None
+
+
+@pytest.mark.parametrize("cumulative", [True, False])
+def test_a_counter_or_value_that_never_breaks_its_rate_is_never_doubted(cumulative: bool) -> None:
+    sense = PointSense(spec(max_rate="2"), 0, cumulative)
+    assert run(sense, *range(0, 400, 20)) == [None] * 20
