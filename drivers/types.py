@@ -9,6 +9,7 @@ Deliberately not here: what a point means (``drivers.points``), how points are r
 """
 
 import difflib
+import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
@@ -22,6 +23,7 @@ from pydantic_core import ErrorDetails
 
 from core.errors import ConfigError
 from core.ids import name_fault
+from drivers.hints import Hint, hint_faults
 from drivers.points import (
     Address,
     HoldRegister,
@@ -39,6 +41,7 @@ from drivers.points import (
 __all__ = [
     "Block",
     "DeviceType",
+    "Hint",
     "HoldRegister",
     "Limits",
     "PointType",
@@ -49,6 +52,7 @@ __all__ = [
     "Table",
     "WriteSpec",
     "duration_ms",
+    "faults_of",
     "known_types",
     "load_type",
 ]
@@ -117,6 +121,7 @@ class DeviceType(Noun):
     source: Source
     limits: Limits = Limits()
     blocks: tuple[Block, ...] = ()
+    recognise: tuple[Hint, ...] = ()
     points: tuple[PointType, ...]
 
     def point(self, name: str) -> PointType:
@@ -149,6 +154,11 @@ def load_type(name: str, extra: Sequence[Path] = ()) -> DeviceType:
     raise ConfigError(f"device type {name!r} is not known; {hint}")
 
 
+def faults_of(kind: DeviceType) -> list[str]:
+    """Return what the parts of a type that was not read from a file say against each other."""
+    return list(_type_faults(kind, dict(enumerate(kind.points))))
+
+
 def _own() -> Path:
     return Path(str(resources.files("drivers").joinpath("types")))
 
@@ -177,7 +187,7 @@ def _decimal(text: str) -> Decimal | float:
     return number if number.is_finite() else float(text)
 
 
-_SECTIONS = {"type", "source", "limits", "defaults", "block", "point"}
+_SECTIONS = {"type", "source", "limits", "defaults", "block", "recognise", "point"}
 _DEFAULTS = {"table", "type", "byte_order", "word_order", "unit", "resolution", "scale", "not_available"}
 
 
@@ -202,6 +212,7 @@ def _device_type(document: dict[str, Any], stem: str, faults: list[str]) -> Devi
         "source": document.get("source", {}),
         "limits": document.get("limits", {}),
         "blocks": tuple(_tables(document, "block", faults)),
+        "recognise": tuple(_tables(document, "recognise", faults)),
         "points": tuple(points.values()),
     }
     try:
@@ -279,7 +290,7 @@ def _place(detail: ErrorDetails, head: Iterable[str]) -> str:
             text += f".{part}" if text else part
     if text.startswith("blocks"):
         return "block" + text.removeprefix("blocks")
-    return text if text.partition(".")[0] in ("source", "limits") else f"type.{text}"
+    return text if re.match("(source|limits|recognise)", text) else f"type.{text}"
 
 
 def _sentence(detail: ErrorDetails) -> str:
@@ -322,6 +333,14 @@ def _type_faults(found: DeviceType, points: Mapping[int, PointType]) -> Iterator
         for bar in found.limits.forbidden:
             if _touch(bar, block.table, block.address, block.address + block.count):
                 yield f"block[{number}]: it reads the forbidden range {bar.first} to {bar.last}"
+    for number, hint in enumerate(found.recognise):
+        yield from (f"recognise[{number}]: {fault}" for fault in hint_faults(hint))
+        width = hint.point.width
+        if width > found.limits.max_registers:
+            yield f"recognise[{number}]: it needs {width} registers, the device reads fewer"
+        for bar in found.limits.forbidden:
+            if _touch(bar, hint.table, hint.address, hint.address + width):
+                yield f"recognise[{number}]: it lies in the forbidden range {bar.first} to {bar.last}"
 
 
 def _touch(bar: Range, table: Table, first: int, end: int) -> bool:
