@@ -53,6 +53,11 @@ COMMANDS = {
         "Collect readings from the broker, list them, and judge their completeness.",
         "portico headend readings --device main-meter --json",
     ),
+    "types": Command(
+        "cli.devicetypes:app",
+        "List and show device types, and take their points to a spreadsheet and back.",
+        "portico types export eastron-sdm630 -o points.csv",
+    ),
     "certs": Command(
         "certs.cli:app",
         "Create and look at certificates and signing keys for development.",

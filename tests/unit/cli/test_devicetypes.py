@@ -1,0 +1,101 @@
+"""`portico types`: lists, shows, and takes points to a spreadsheet and back."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cli.main import main
+from drivers.types import known_types, load_type
+
+
+def run(*arguments: str | Path) -> int:
+    with pytest.raises(SystemExit) as left:
+        main(["types", *map(str, arguments)])
+    return int(left.value.code or 0)
+
+
+def test_list_names_every_type(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("list", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [one["name"] for one in told] == known_types()
+    relay = next(one for one in told if one["name"] == "generic-load-relay")
+    assert len(relay["unverified"]) == relay["points"]
+
+
+def test_table_of_types_tells_which_are_confirmed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("list") == 0
+    lines = capsys.readouterr().out.splitlines()
+    words = {line.split()[0]: line.split()[-1] for line in lines if line.split()}
+    assert words["generic-load-relay"] == "no"
+    assert words["abb-b23"] == "yes"
+
+
+def test_show_tells_source_points_and_what_is_not_confirmed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("show", "abb-b21") == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "victronenergy/dbus-modbus-client: abb.py" in told
+    assert "PhVphA V holding 23296 uint32" in told
+    assert "no source confirmed: VAR, VA, TotVArhImp, TotVArhExp" in told
+
+
+def test_points_go_to_a_spreadsheet_and_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table, made = tmp_path / "points.csv", tmp_path / "my-meter.toml"
+    assert run("export", "abb-b21", "-o", table, "--separator", "semicolon") == 0
+    assert run("import", table, "-o", made, "--like", "abb-b21") == 0
+    again, before = load_type("my-meter", [tmp_path]), load_type("abb-b21")
+    assert again == before.model_copy(update={"name": "my-meter"})
+    assert "23296" in table.read_text("utf-8-sig")
+
+
+def test_type_of_changed_points_does_not_claim_their_source(tmp_path: Path) -> None:
+    table = tmp_path / "points.csv"
+    run("export", "abb-b21", "-o", table)
+    table.write_text(table.read_text("utf-8-sig").replace("23296", "23300"))
+    assert run("import", table, "-o", tmp_path / "mine.toml", "--like", "abb-b21", "--model", "B99") == 0
+    mine = load_type("mine", [tmp_path])
+    assert (mine.source.verified, mine.source.where, mine.model) == (False, "points.csv", "B99")
+    assert mine.limits == load_type("abb-b21").limits
+
+
+def test_faults_of_a_table_leave_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = tmp_path / "points.csv"
+    table.write_text("name,unit,table,address,type\nW,W,holding,x,int16\n")
+    assert run("import", table, "-o", tmp_path / "mine.toml") == 2
+    assert "points.csv: row 2, column address: is a whole number" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [table]
+
+
+def test_points_that_contradict_each_other_leave_no_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "points.csv"
+    head = "name,unit,table,address,type,write.function,write.min,write.max,write.default,write.feedback"
+    table.write_text(f"{head}\nK,,coil,0,bool,coil,0,1,0,Nowhere\n")
+    assert run("import", table, "-o", tmp_path / "mine.toml") == 2
+    assert "there is no point 'Nowhere'" in capsys.readouterr().err
+    assert not (tmp_path / "mine.toml").exists()
+
+
+def test_files_are_not_written_over_unless_forced(tmp_path: Path) -> None:
+    table = tmp_path / "points.csv"
+    table.write_text("mine")
+    assert run("export", "abb-b21", "-o", table) == 2
+    assert table.read_text() == "mine"
+    assert run("export", "abb-b21", "-o", table, "--force") == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["export", "abb-b21", "--separator", "pipe"], "comma, semicolon or tab"),
+        (["import", "nowhere.csv", "-o", "x.toml"], "nowhere.csv cannot be read"),
+        (["show", "nowhere.toml"], "there is no file nowhere.toml"),
+        (["show", "abb-b2"], "did you mean abb-b2"),
+    ],
+)
+def test_wrong_use_is_one_sentence(
+    arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*arguments) == 2
+    assert sentence in capsys.readouterr().err
