@@ -17,6 +17,7 @@ import shutil
 import sqlite3
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -71,13 +72,13 @@ class AgentOnDisk:
             arguments = portico("agent", "run", "-c", str(stand.agent.config_path))[-4:]
             stand.agent.command[:] = [sys.executable, "-c", WEAKENED.format(arguments=arguments)]
         try:
-            return self._play(disk, stand, rng.randint(*ROWS))
+            return self._play(disk, stand, rng.randint(*ROWS), rng.uniform(0, 2 * EVERY_MS / 1000))
         finally:
             stand.kill()
             shutil.rmtree(stand.agent.data_dir, ignore_errors=True)
             shutil.rmtree(directory, ignore_errors=True)
 
-    def _play(self, disk: PowerCutDisk, stand: Stand, enough: int) -> Outcome:
+    def _play(self, disk: PowerCutDisk, stand: Stand, enough: int, rest_s: float) -> Outcome:
         with Witness(ENTITY, "127.0.0.1", stand.broker_port, stand.authority.directory) as witness:
             stand.start()
             wait_until(
@@ -86,6 +87,7 @@ class AgentOnDisk:
                 lambda: f"only {len(witness.rows())} of {enough} rows came: {stand.agent.tail()}",
             )
             bound_ms = _bound_ms(stand)
+            time.sleep(rest_s)  # at any instant between two commits, not just behind one
             cut = disk.cut([stand.agent.pid])
             stand.agent.wait_end()
             received = _received(witness, stand)
