@@ -47,6 +47,9 @@ log = logging.getLogger(__name__)
 STATUS_S: Final = 2.0
 SWITCH_S: Final = 0.0005
 """How long another thread may keep the event loop from Python; CPython's own 5 ms is half a fast tick."""
+FUTURE_MS: Final = 86_400_000
+LEAP_MS: Final = 3_600_000
+"""After a step forward of more than this the store ages nothing for as long as it keeps."""
 DRAIN_S: Final = 2.0
 """After SIGTERM, how long the routes may still send what was committed and wait for its confirmation."""
 
@@ -66,7 +69,8 @@ class Agent:
         """Build everything; raises ConfigError or StoreError.  Call from the event loop."""
         self.config = config
         self.site: Site = build_site(config, types_of(config.gateway))
-        self.clock = Clock()
+        self.clock = Clock(trusted=config.gateway.clock == "trusted")
+        self._clock_state = self.clock.state()
         self.instance = secrets.token_hex(4)
         self.started = time.monotonic()
         gateway = config.gateway
@@ -138,10 +142,23 @@ class Agent:
         settings = self.config.line(line)
         link = ModbusTcpLink(LinkUrl(settings.url.host, settings.url.port), settings.timeout.s)
         groups = self.site.on_line(line)
-        ticks = dict(self.store.data.writer.ticks)
+        # A last tick of days ahead was polled by a clock that was wrong: nothing of that time was lived.
+        ahead = self.clock.now_ms() + FUTURE_MS
+        ticks = {group: tick for group, tick in self.store.data.writer.ticks.items() if tick <= ahead}
         return LineWorker(
-            line, link, groups, settings.retries, self.clock, self.store, ticks, self.alarms.tell
+            line,
+            link,
+            groups,
+            settings.retries,
+            self.clock,
+            self.store,
+            ticks,
+            self.alarms.tell,
+            self._unsure,
         )
+
+    def _unsure(self) -> bool:
+        return self._clock_state == "unsure"
 
     def state(self, *, online: bool) -> bytes:
         """Return the sealed message of the retained state, or of the will."""
@@ -166,6 +183,8 @@ class Agent:
             self.clock.state(),
         )
         log.warning("the wall clock was stepped by %+.3f s", step_ms / 1000)
+        if step_ms > LEAP_MS:
+            self.store.distrust_clock_for(self.config.gateway.keep.s)
         self.store.append_record(
             at, lambda seq: ClockRecord(seq, at, boot_id(), state, step_ms, monotonic_ms)
         )
@@ -190,7 +209,6 @@ class Agent:
         """Write the status file, watch the store's delay, and tell the watchdog, for ever."""
         slow = self.config.gateway.slow_commit.s
         longest = 0.0
-        clock_state = self.clock.state()
         self._write_status()
         while True:
             await asyncio.sleep(min(STATUS_S, (notifier.watchdog_s or 60.0) / 3))
@@ -206,8 +224,8 @@ class Agent:
                     )
                     self.alarms.tell("slow-commit", True, text)
             state = self.clock.state()
-            if state != clock_state:
-                clock_state = state
+            if state != self._clock_state:
+                self._clock_state = state
                 self.store.clock_synchronised = state == "synchronised"
                 at, mono = self.clock.now_ms(), round(time.monotonic() * 1000)
                 self.store.append_record(

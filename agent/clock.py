@@ -13,6 +13,8 @@ from typing import Final
 
 STEP_MS: Final = 250
 """A difference of more than this between two looks is a step; ours, NTP itself slews below 128 ms."""
+HOLDOVER_S: Final = 24 * 3600.0
+"""So long after it was synchronised last, a free running clock still counts (50 ppm are 4 s a day); ours."""
 _STA_UNSYNC: Final = 0x0040
 """adjtimex(2): the kernel's clock is not synchronised."""
 
@@ -32,7 +34,10 @@ class _Timex(ctypes.Structure):
 class Clock:
     """Wall and monotonic clock of this machine."""
 
-    def __init__(self) -> None:
+    def __init__(self, trusted: bool = False) -> None:
+        """``trusted``: something else keeps the clock right, says the operator; the kernel is not asked."""
+        self._trusted = trusted
+        self._synchronised_at: float | None = None
         self.steps = 0
         """How often the wall clock was stepped since the start."""
         self.on_step: Callable[[int], None] = lambda step_ms: None
@@ -58,13 +63,18 @@ class Clock:
         return time.monotonic()
 
     def state(self) -> str:
-        """Return ``synchronised`` or ``unsure`` as the kernel says it (adjtimex(2))."""
-        if self._adjtimex is None:
-            return "unsure"
+        """Return ``synchronised``, ``unsure`` as the kernel says it (adjtimex(2)), or ``holdover``."""
+        if self._trusted:
+            return "synchronised"
         timex = _Timex()
-        if self._adjtimex(ctypes.byref(timex)) < 0:
+        if self._adjtimex is None or self._adjtimex(ctypes.byref(timex)) < 0:
             return "unsure"
-        return "unsure" if timex.status & _STA_UNSYNC else "synchronised"
+        now = time.monotonic()
+        if not timex.status & _STA_UNSYNC:
+            self._synchronised_at = now
+            return "synchronised"
+        since = self._synchronised_at
+        return "holdover" if since is not None and now - since < HOLDOVER_S else "unsure"
 
 
 def _adjtimex() -> Callable[..., int] | None:

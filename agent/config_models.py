@@ -8,9 +8,10 @@ docs/configuration.md.  Not here: reading the file and wording its faults.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -129,6 +130,19 @@ def _path(value: object, info: ValidationInfo) -> object:
     return Path(folder, value) if isinstance(folder, Path) else Path(value)
 
 
+def _deadband(value: object) -> object:
+    if isinstance(value, str | int) and not isinstance(value, bool):
+        try:
+            number = Decimal(value)
+        except ArithmeticError as error:
+            raise ValueError(f'"{value}" is no number: write for example "0.5"') from error
+        if number.is_finite() and number >= 0:
+            return number
+    raise ValueError('must be a number in quotes that is not negative, for example "0.5"')
+
+
+Deadband = Annotated[Decimal, PlainValidator(_deadband), WithJsonSchema({"type": "string"})]
+"""Change in the unit of a point up to which nothing is reported; in quotes, because it is exact."""
 _URL = WithJsonSchema({"type": "string", "format": "uri"})
 Name = Annotated[str, AfterValidator(_name)]
 Identity = Annotated[str, AfterValidator(_identity)]
@@ -170,6 +184,7 @@ class GatewayConfig(_Table):
     slow_commit: Annotated[DurationKey, _lasting(0.01, 3600)] = Duration(5000)
     quota: Annotated[SizeKey, _sized(256 << 10, 1 << 40)] = Size(1 << 30)
     reserve: Annotated[SizeKey, _sized(0, 1 << 30)] = Size(4 << 20)
+    clock: Literal["kernel", "trusted"] = "kernel"
     keep: Annotated[DurationKey, _lasting(0, 3660 * 86400)] = _s(30 * 86400)
 
     @model_validator(mode="after")
@@ -251,9 +266,14 @@ class DeviceConfig(OwnerKeys):
     valid_to: AwareDatetime | None = None
     ownership: History = ()
     override: Annotated[tuple[OverrideConfig, ...], Field(strict=False)] = ()
+    report: Literal["all", "changes"] = "all"
+    heartbeat: Annotated[DurationKey, _lasting(0.01, 86400)] = _s(300)
+    deadband: Annotated[dict[Name, Deadband], Field(strict=False)] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _fits(self) -> "DeviceConfig":
+        if self.report == "all" and {"heartbeat", "deadband"} & self.model_fields_set:
+            raise ValueError('heartbeat and deadband belong to report = "changes"')
         if self.phase >= self.every:
             raise ValueError(f"phase {self.phase} must be shorter than every {self.every}")
         if self.owner is None and not self.ownership:

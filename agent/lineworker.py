@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from agent.clock import Clock
-from agent.lived import LivedTicks
+from agent.groupmemory import GroupMemory
 from agent.schedule import LineSchedule
+from agent.sense import Later, Ticket
 from agent.site import PollGroup
 from core.codec import row_body
 from core.errors import BadFrame, FieldError, LinkDown, NoAnswer
@@ -36,8 +37,17 @@ class RowSink(Protocol):
     """Where rows go; see ``agent.store.store.Store``."""
 
     def append_row(
-        self, grp: int, tick: int, points: int, body: bytes, sampled: float, reason: str
+        self,
+        grp: int,
+        tick: int,
+        points: int,
+        body: bytes,
+        sampled: float,
+        reason: str,
+        ticket: Ticket | None = None,
     ) -> bool: ...
+
+    def append_judgement(self, grp: int, later: Later, at_ms: int) -> bool: ...
 
 
 @dataclass(slots=True)
@@ -62,6 +72,8 @@ class LineCounts:
     readings: int = 0
     refused_rows: int = 0
     overruns: int = 0
+    left_out: int = 0
+    """Polls without a row, on purpose: nothing changed, or a device went on giving no answer."""
     requests: int = 0
     failures: dict[str, int] = field(default_factory=dict)
     silent: dict[str, float] = field(default_factory=dict)
@@ -81,6 +93,7 @@ class LineWorker:
         sink: RowSink,
         last_ticks: dict[int, int],
         on_alarm: Callable[[str, bool, str, str], None],
+        unsure: Callable[[], bool] = lambda: False,
     ) -> None:
         """Prepare.
 
@@ -93,6 +106,7 @@ class LineWorker:
             sink: takes the rows.
             last_ticks: last committed tick by group number, of lives before.
             on_alarm: (code, raised, sentence, device).
+            unsure: tells whether the wall clock is not synchronised now.
         """
         self.name = name
         self.counts = LineCounts()
@@ -101,9 +115,18 @@ class LineWorker:
         self._retries = retries
         self._clock = clock
         self._sink = sink
-        self._lived = {
-            group.group.group: LivedTicks(last_ticks.get(group.group.group), clock.steps) for group in groups
+        self._memory = {
+            group.group.group: GroupMemory(
+                group.points,
+                [point.exp for point in group.group.points],
+                group.every_ms,
+                last_ticks.get(group.group.group),
+                clock.steps,
+                group.by_exception,
+            )
+            for group in groups
         }
+        self._unsure = unsure
         self._on_alarm = on_alarm
         self._silent: dict[int, Silence] = {}
         self._line_down: Silence | None = None
@@ -148,21 +171,24 @@ class LineWorker:
             offsets.append(round((self._clock.mono() - mono_at_tick) * 1000))
         self._judge(group, answers)
         values, quality = group.decoder.decode(answers)
-        number = group.group.group
-        lived = self._lived[number]
-        mark = lived.mark(tick, steps)
-        if mark is not None:
-            quality["*"] = [*quality.get("*", []), mark]
-        reason = "clock-step" if lived.stepped(steps) else "overrun"
-        body = row_body(tick, number, offsets, values, quality)
-        taken = self._sink.append_row(number, tick, len(values), body, self._clock.mono(), reason)
-        counts = self.counts
-        if taken:
-            lived.lived(tick, steps)
-            counts.rows += 1
-            counts.readings += len(values)
-        else:
+        number, memory, counts = group.group.group, self._memory[group.group.group], self.counts
+        judged = memory.judge(tick, steps, values, quality, self._unsure())
+        if not judged.write:
+            memory.left_out(judged.silent)
+            counts.left_out += 1
+            return
+        body = row_body(tick, number, offsets, values, judged.quality)
+        taken = self._sink.append_row(
+            number, tick, len(values), body, self._clock.mono(), judged.reason, judged.row
+        )
+        if not taken:
             counts.refused_rows += 1
+            return
+        memory.written(tick, steps, values, judged.silent)
+        counts.rows += 1
+        counts.readings += len(values)
+        for later in judged.later:
+            self._sink.append_judgement(number, later, self._clock.now_ms())
 
     async def _answer(
         self, group: PollGroup, request: Request, deadline: float, before: list[bytes | str]

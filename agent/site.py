@@ -7,10 +7,12 @@ Not here: when a group is due (`agent.schedule`), and talking to the device.
 """
 
 from dataclasses import dataclass
+from decimal import Decimal
 
 from agent.amounts import DAY_MS
 from agent.config_models import Config, DeviceConfig, LineConfig, OverrideConfig
 from agent.config_rules import Types, polled_names
+from agent.groupmemory import ByException
 from agent.owners import ownership_terms
 from core.errors import ConfigError
 from core.manifest import Group, Manifest
@@ -36,6 +38,8 @@ class PollGroup:
     """For one request: the line's where it gives one, else the device type's."""
     pause_s: float
     """Silence between requests: the longer of the line's and the device type's."""
+    by_exception: ByException | None = None
+    """Set when only changes are reported."""
 
     @property
     def every_ms(self) -> int:
@@ -149,7 +153,15 @@ def _poll_group(
         limits=limits,
         timeout_s=line.timeout.s if given else limits.timeout_ms / 1000,
         pause_s=max(line.pause.ms, limits.pause_ms) / 1000,
+        by_exception=_by_exception(device, points),
     )
+
+
+def _by_exception(device: DeviceConfig, points: tuple[PointType, ...]) -> ByException | None:
+    if device.report == "all":
+        return None
+    bands = tuple(device.deadband.get(point.name, Decimal(0)) for point in points)
+    return ByException(device.heartbeat.ms, bands)
 
 
 def _limits(device: DeviceConfig, kind: DeviceType) -> Limits:

@@ -274,6 +274,7 @@ class Stand:
                     "id": plan.id,
                     "data_dir": str(agent.data_dir),
                     "setting": "development",
+                    "clock": "trusted",  # all parts of a stand have the clock of one machine
                     "signing_cert": str(certs / f"{plan.id}.sign.pem"),
                     "signing_key": str(certs / f"{plan.id}.sign.key"),
                     "types": [str(SIMULATOR_TYPES)],

@@ -100,7 +100,8 @@ class Gap(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="gap", om
     ticks: Count
     """How many instants of the group's grid in first_tick..last_tick, both included, have no row."""
     reason: str
-    """``stopped``, ``crashed``, ``overrun``, ``disk-full``, ``quota``, ``clock-step``, ``store-lost``."""
+    """``stopped``, ``crashed``, ``overrun``, ``disk-full``, ``quota``, ``clock-step``, ``store-lost``,
+    ``no-answer``, ``unchanged``."""
     unknown_extent: bool = False
     """The clock was unsure at one of the ends."""
     epoch: str = ""

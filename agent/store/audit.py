@@ -33,12 +33,13 @@ class AuditFile:
             self._db = connect(path, checkpoint=INSIDE_CHECKPOINT)
             try:
                 migrate(self._db, "audit", path)
-            except StoreError:
+                self._db.execute("SELECT max(id) FROM event").fetchone()
+                keep_room_inside(self._db, path)
+            except (StoreError, sqlite3.Error):
                 self._db.close()
                 raise
         except sqlite3.Error as error:
             raise translated(error, path) from error
-        keep_room_inside(self._db, path)
 
     def append(self, at_ms: int, kind: str, body: dict[str, object]) -> None:
         """Write an entry, and those that wait before it."""

@@ -15,9 +15,9 @@ import msgspec
 from agent.schedule import missed
 from agent.store.dropping import Terms
 from agent.store.opening import keep_spare
-from agent.store.recordfile import LOOK_BACK, Epoch, RecordFile, ticks_in
+from agent.store.recordfile import LOOK_BACK, Epoch, RecordFile, is_manifest, ticks_in
 from core.codec import encode_record
-from core.errors import WireError
+from core.errors import StoreCorrupt, WireError
 from core.manifest import Group, Manifest, decode_manifest
 from core.records import Before, Gap, Record, Start
 
@@ -65,9 +65,9 @@ def look_back(file: RecordFile, control: RecordFile, aside: bool) -> Past:
     """Read what happened before; nothing is written."""
     heartbeat = control.note("heartbeat")
     ended = _how_it_ended(file, control, heartbeat, aside)
-    decoded = {hash_: _manifest(body) for hash_, body in file.manifests().items()}
+    decoded = {hash_: _manifest(file, hash_, body) for hash_, body in file.manifests().items()}
     spans = [(begin, found) for begin, hash_ in file.manifest_spans() if (found := decoded.get(hash_))]
-    keys = {hash_: keys_of(found) for hash_, found in decoded.items() if found is not None}
+    keys = {hash_: keys_of(found) for hash_, found in decoded.items()}
     safe = ticks_in(heartbeat, "safe")
     # A salvaged file may have holes far back; one that was put back may end before the heartbeat.
     remembered = safe if aside or ended == "restored" else ticks_in(heartbeat, "ticks")
@@ -122,11 +122,13 @@ def keys_of(manifest: Manifest) -> dict[int, str]:
     return {group.group: group.key for group in manifest.groups}
 
 
-def _manifest(body: bytes) -> Manifest | None:
+def _manifest(file: RecordFile, hash_: str, body: bytes) -> Manifest:
     try:
-        return decode_manifest(body)
+        if is_manifest(hash_, body):
+            return decode_manifest(body)
     except WireError:
-        return None
+        pass  # it was one when it was written
+    raise StoreCorrupt(f"{file.path} is damaged: manifest {hash_} is not what was written")
 
 
 def _how_it_ended(file: RecordFile, control: RecordFile, heartbeat: dict[str, object], aside: bool) -> str:

@@ -19,6 +19,8 @@ CHECKPOINT_PAGES: Final = 1000
 """SQLite folds the WAL back after so many pages; a larger WAL writes hot pages less often."""
 NO_ROOM_TOO: Final = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN})
 """What SQLite says when a full disk has no room for the file of shared memory beside the log."""
+DAMAGE: Final = ("no such table", "no such column", "Could not decode to UTF-8", "malformed database schema")
+"""Signs of damage in what SQLite or Python calls an error of ours."""
 SHM_BYTES: Final = 64 << 10
 """Less than this free: there is no room for that file, which takes 32 KiB at least."""
 CACHE_KIB: Final = 4096
@@ -51,9 +53,12 @@ def connect(path: Path, *, readonly: bool = False, checkpoint: int = CHECKPOINT_
             db.execute(f"PRAGMA synchronous={SYNCHRONOUS}")
             db.execute(f"PRAGMA wal_autocheckpoint={checkpoint}")
             db.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
-            db.execute(
-                "PRAGMA secure_delete=OFF"
-            )  # Debian builds it in: pages of deleted rows written once more
+            # Debian builds it in: the pages of deleted rows would be written once more, as zeros.
+            db.execute("PRAGMA secure_delete=OFF")
+        db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()  # damage there shows now, not later
+    except UnicodeDecodeError:  # the sentence of SQLite's error quotes what it found in the file
+        db.close()
+        raise sqlite3.DatabaseError("malformed database schema") from None
     except BaseException:
         db.close()
         raise
@@ -65,7 +70,8 @@ def translated(error: sqlite3.Error, path: Path) -> StoreError:
     code = (getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF
     if code == sqlite3.SQLITE_FULL or (code in NO_ROOM_TOO and _is_full(path)):
         return StoreFull(f"no room on the disk for {path}: free some, nothing that was committed is lost")
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+    damaged = code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT)
+    if damaged or any(sign in str(error) for sign in DAMAGE):
         return StoreCorrupt(f"{path} is damaged: {error}; the next start sets it aside and salvages it")
     return StoreError(f"{path}: {error}")
 

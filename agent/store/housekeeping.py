@@ -49,6 +49,8 @@ class Surroundings(Protocol):
     def floors(self) -> tuple[Floor, ...] | None: ...
     @property
     def clock_synchronised(self) -> bool: ...
+    @property
+    def distrusted_until(self) -> float: ...
 
 
 class Heartbeat:
@@ -227,7 +229,7 @@ class Housekeeper:
         return gone > 0
 
     def _forget_old(self, file: RecordFile) -> bool:
-        if not self._around.clock_synchronised:
+        if not self._around.clock_synchronised or time.monotonic() < self._around.distrusted_until:
             return False
         cutoff = time.time_ns() // 1_000_000 - self.room.keep_ms
         oldest = file.db.execute(

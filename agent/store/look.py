@@ -243,12 +243,9 @@ class Look:
 
 def read_only(path: Path) -> sqlite3.Connection:
     """Open a file for looking; one that nobody uses may lie where we cannot write."""
-    db = connect(path, readonly=True)
     try:
-        db.execute("PRAGMA schema_version").fetchone()
+        return connect(path, readonly=True)
     except sqlite3.OperationalError:
-        db.close()
         if wal_of(path).exists():
             raise
-        db = sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True, isolation_level=None)
-    return db
+        return sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True, isolation_level=None)

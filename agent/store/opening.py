@@ -46,7 +46,10 @@ def lock(directory: Path) -> int:
 
 
 def with_room(room: Room, path: Path, act: Callable[[], T]) -> T:
-    """Do something with a file that needs room; on a full disk give the reserve back and do it again."""
+    """Do something with a file that needs room; on a full disk give the reserve back and do it again.
+
+    A file that turns out to be damaged is marked, so that the next opening salvages it.
+    """
     try:
         return _translated(path, act)
     except StoreFull:
@@ -60,7 +63,13 @@ def _translated(path: Path, act: Callable[[], T]) -> T:
     try:
         return act()
     except sqlite3.Error as error:
-        raise translated(error, path) from error
+        found = translated(error, path)
+        if isinstance(found, StoreCorrupt):
+            mark_damaged(path)
+        raise found from error
+    except StoreCorrupt:
+        mark_damaged(path)
+        raise
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise StoreFull(f"no room on the disk for {path}: free some") from error
@@ -72,10 +81,7 @@ def opened(
 ) -> tuple[RecordFile, str]:
     """Open a file, salvaging it when it is damaged; return it and what a person should know, if anything."""
     if not needs_salvage(path, kind):
-        try:
-            return RecordFile(path, kind, checkpoint), ""
-        except StoreCorrupt:
-            mark_damaged(path)
+        return RecordFile(path, kind, checkpoint), ""
     salvage = set_aside(path, kind, spare())
     text = (
         f"{path.name} was damaged: set aside as {salvage.aside.name}, {salvage.records} records salvaged"

@@ -9,6 +9,7 @@ changed by a failing disk is found when it is read, never sent.
 """
 
 import contextlib
+import hashlib
 import json
 import sqlite3
 import zlib
@@ -26,6 +27,8 @@ from core.ranges import Range, RangeSet
 
 HEAD: Final = 2
 """Records at the begin of an epoch that stay as long as any other of it: start and manifest."""
+PRIME: Final = 4_294_967_291
+"""The largest prime below 2^32: a bit that flips in an id or a tick, also a high one, changes the rest."""
 LOOK_BACK: Final = 200_000
 """Records looked at for the last tick of each group; a note made while running cuts the look short."""
 
@@ -65,7 +68,20 @@ class RouteState:
 
 def checksum(id_: int, grp: int, tick: int, body: bytes) -> int:
     """Return the CRC-32 over a body, seeded with the place it belongs to."""
-    return zlib.crc32(body, (id_ * 31 + grp * 7 + tick) & 0xFFFFFFFF)
+    return zlib.crc32(body, (id_ * 31 + grp * 7 + tick) % PRIME)
+
+
+def is_manifest(hash_: object, body: object) -> bool:
+    """Tell whether the bytes of a manifest are those that its hash names."""
+    return isinstance(body, bytes) and hashlib.sha256(body).hexdigest()[:32] == hash_
+
+
+def intact(id_: int, grp: int, tick: int, body: bytes, crc: int) -> bool:
+    """Tell whether a record is what was written; in a damaged file not even the types are sure."""
+    try:
+        return checksum(id_, grp, tick, body) == crc
+    except TypeError:
+        return False
 
 
 class RecordFile:
@@ -190,8 +206,8 @@ class RecordFile:
         """
         noted = self.note("ticks")
         noted_at = noted.get("id")
-        if not isinstance(noted_at, int):
-            noted_at = 0
+        if not isinstance(noted_at, int) or noted_at > (self._one("SELECT max(id) FROM record") or 0):
+            noted_at = 0  # the note is later than the records: some of them are lost
         ticks = ticks_in(noted, "ticks") if noted_at else {}
         spans = self.manifest_spans()
         begins = [begin for begin, _ in spans]
@@ -340,7 +356,7 @@ def read_records(db: sqlite3.Connection, first: int, last: int, limit: int) -> l
     ).fetchall()
     found = []
     for id_, grp, tick, body, crc in rows:
-        if checksum(id_, grp, tick, body) != crc:
+        if not intact(id_, grp, tick, body, crc):
             raise StoreCorrupt(
                 f"record {id_} of the store is not what was written: the disk changed it; "
                 "the next start sets the file aside and salvages it"

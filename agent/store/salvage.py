@@ -11,7 +11,6 @@ file names what was set aside, and the new file gets its name when it is whole.
 """
 
 import contextlib
-import hashlib
 import logging
 import os
 import sqlite3
@@ -24,11 +23,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from agent.store.connection import connect, file_bytes, wal_of
+from agent.store.connection import connect, file_bytes, translated, wal_of
 from agent.store.leafpages import records_in
-from agent.store.recordfile import Epoch, RecordFile, Stored, checksum
+from agent.store.recordfile import Epoch, RecordFile, Stored, checksum, intact, is_manifest
 from agent.store.room import ASIDE
 from agent.store.schema import version_of
+from core.errors import StoreCorrupt
 from core.ranges import RangeSet
 
 log = logging.getLogger(__name__)
@@ -78,10 +78,8 @@ def needs_salvage(path: Path, kind: str) -> bool:
             db.execute("SELECT id FROM record ORDER BY id LIMIT 1").fetchone()
             for table in ("epoch", "manifest_span", "manifest", "route", "meta"):
                 db.execute(f"SELECT * FROM {table}").fetchall()
-    except sqlite3.OperationalError as error:
-        return "no such" in str(error)
-    except sqlite3.DatabaseError:
-        return True
+    except sqlite3.Error as error:
+        return isinstance(translated(error, path), StoreCorrupt)
     return False
 
 
@@ -166,7 +164,7 @@ def _copied(fresh: RecordFile, aside: Path, spare: Spare) -> Salvage:
                 if rows is None:
                     whole = False
                 else:
-                    good = [Stored(*row[:4]) for row in rows if checksum(*row[:4]) == row[4]]
+                    good = [Stored(*row[:4]) for row in rows if intact(*row)]
                     _keep(fresh, wanted, good)
                     whole = whole and len(good) == len(rows)
     except sqlite3.OperationalError as error:
@@ -266,7 +264,7 @@ def _any(row: tuple[object, ...]) -> bool:
 
 
 def _is_manifest(row: tuple[object, ...]) -> bool:
-    return isinstance(row[1], bytes) and hashlib.sha256(row[1]).hexdigest()[:32] == row[0]
+    return is_manifest(row[0], row[1])
 
 
 def _is_route(row: tuple[object, ...]) -> bool:

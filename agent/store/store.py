@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from agent.sense import Later, Ticket
 from agent.store import birth as births
 from agent.store import opening
 from agent.store.birth import Birth
@@ -34,12 +35,15 @@ from agent.store.writer import Waiting, Writer
 from core.errors import StoreCorrupt, StoreError
 from core.ids import new_epoch
 from core.manifest import Manifest
-from core.records import Record
+from core.records import QualityRecord, Record
 
 __all__ = ["Birth", "Lane", "Store", "StoreOptions"]
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+
+DAMAGES = 3
+"""How often damage may show while the files are opened: each file once, and one that hid behind it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,8 @@ class Store:
         self.floors: tuple[Floor, ...] | None = None
         """How far each route's books hold everything; set by the routes, read by the writer."""
         self.clock_synchronised = birth.clock == "synchronised"
+        self.distrusted_until = 0.0
+        """Monotonic instant before which no row ages: the clock leapt, and may leap back."""
         self.on_alarm: Callable[[str, bool, str], None] = lambda code, raised, text: None
         """Called in the event loop: (code, raised, text)."""
         self.fatal: asyncio.Event = asyncio.Event()
@@ -104,6 +110,11 @@ class Store:
 
         Called from the event loop at start, before anything else runs.
         """
+        for _ in range(DAMAGES):
+            try:
+                return cls(options, birth, manifest)
+            except StoreCorrupt as error:
+                log.warning("%s", error)  # it is marked now: the next try salvages it
         return cls(options, birth, manifest)
 
     async def __aenter__(self) -> "Store":
@@ -129,7 +140,7 @@ class Store:
         self._audit = opening.with_room(room, audit, lambda: opening.opened_audit(audit))
         undo.callback(self._audit.close)
         spans = [*past.spans, (begun.base + 1, manifest)]
-        keep_room_inside(control.db, control.path)
+        opening.with_room(room, path, lambda: keep_room_inside(control.db, path))
         room.hold_reserve()
         self.ended_before = past.ended
         self.data = Lane(file, begun, spans)
@@ -145,7 +156,7 @@ class Store:
         )
 
     def _past(self, control: RecordFile) -> tuple[RecordFile, str, births.Past]:
-        """Open the readings and look back; damage that shows only now is salvaged at once."""
+        """Open the readings and look back."""
         path = self.options.directory / opening.READINGS
 
         def look() -> tuple[RecordFile, str, births.Past]:
@@ -158,11 +169,7 @@ class Store:
                 file.close()
                 raise
 
-        try:
-            return opening.with_room(self.room, path, look)
-        except StoreCorrupt:
-            mark_damaged(path)
-            return opening.with_room(self.room, path, look)
+        return opening.with_room(self.room, path, look)
 
     def _make_writers(self, past: births.Past) -> None:
         data, control = self.data, self.control
@@ -194,9 +201,41 @@ class Store:
 
     # --- appending and reading
 
-    def append_row(self, grp: int, tick: int, points: int, body: bytes, sampled: float, reason: str) -> bool:
+    def append_row(
+        self,
+        grp: int,
+        tick: int,
+        points: int,
+        body: bytes,
+        sampled: float,
+        reason: str,
+        ticket: Ticket | None = None,
+    ) -> bool:
         """Queue a row for the next commit; False when the disk cannot follow (its tick lies in a Gap)."""
-        return self.data.writer.append(Waiting(grp, tick, body, points, sampled, reason))
+        return self.data.writer.append(Waiting(grp, tick, body, points, sampled, reason, None, ticket))
+
+    def distrust_clock_for(self, seconds: float) -> None:
+        """Let nothing age for so long: after a leap forward every row looks old."""
+        self.distrusted_until = time.monotonic() + seconds
+
+    def append_judgement(self, grp: int, later: Later, at_ms: int) -> bool:
+        """Queue a judgement over the rows of a group since one of them (it is behind them in the queue)."""
+
+        def make(seq: int) -> Record:
+            first = later.since.seq if later.since.seq is not None else max(seq - 1, 1)
+            return QualityRecord(
+                seq=seq,
+                at=at_ms,
+                epoch=self.epoch,
+                first=first,
+                last=max(seq - 1, first),
+                group=grp,
+                reasons=[later.reason],
+                rule=later.rule,
+                points=[later.point],
+            )
+
+        return self.append_record(at_ms, make)
 
     def append_record(self, at_ms: int, make: Callable[[int], Record]) -> bool:
         """Queue a data record (clock, quality) that is made once its sequence is known."""

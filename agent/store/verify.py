@@ -21,7 +21,7 @@ import msgspec
 from agent.schedule import missed
 from agent.store.look import CHUNK, Look, read_only
 from agent.store.opening import AUDIT, CONTROL
-from agent.store.recordfile import HEAD, Epoch, Stored, checksum
+from agent.store.recordfile import HEAD, Epoch, Stored, intact
 from core.codec import row_bytes, row_fault
 from core.manifest import Group
 from core.ranges import RangeSet
@@ -145,7 +145,7 @@ class _Walk:
                 self._verdict.add(f"records from {first} on cannot be read: {error}")
                 return
             for id_, grp, tick, body, crc in found:
-                if checksum(id_, grp, tick, body) == crc:
+                if intact(id_, grp, tick, body, crc):
                     yield Stored(id_, grp, tick, body)
                 else:
                     self._verdict.add(f"record {id_} is not what was written: the disk changed it")

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from agent.store.connection import translated
 from agent.store.missed import Missed
@@ -52,6 +52,14 @@ class Waiting:
     """Why ticks before this row may be missing, as far as the caller knows."""
     make: Callable[[int], Record] | None = None
     """For a record: makes it once its sequence is known."""
+    ticket: "Numbered | None" = None
+    """For a row: is told its sequence, before any record behind it is made."""
+
+
+class Numbered(Protocol):
+    """Something that wants to know the sequence of a row."""
+
+    seq: int | None
 
 
 @dataclass(slots=True)
@@ -280,6 +288,8 @@ class Writer:
                 rows.append((next_id, 0, tick, encode_record(gap)))
                 next_id += 1
             rows.append((next_id, grp, tick, waiting.body))
+            if waiting.ticket is not None:
+                waiting.ticket.seq = next_id - base
             next_id += 1
             ticks[grp] = tick
             firsts.setdefault(grp, tick)

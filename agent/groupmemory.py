@@ -1,0 +1,145 @@
+"""What a worker remembers of one group between ticks, and what it makes of each poll.
+
+Decides, for every poll: which reasons the row gets (a special time, register sense,
+an unsure clock), whether a row is written at all, and why the ticks before it have
+none.  Two kinds of ticks are left out on purpose, and lie in a Gap that says so:
+those of a device that goes on giving no answer (``no-answer``: one record over the
+span, not one a tick), and those in which nothing changed where a group is reported
+by exception (``unchanged``).  Pure.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Final
+
+from agent.lived import LivedTicks
+from agent.sense import GroupSense, Later, Ticket
+from core.manifest import Value
+from drivers.points import PointType
+
+NO_ANSWER: Final = frozenset({"timeout", "backoff", "line-down", "bad-frame"})
+SILENT_ROW_MS: Final = 15 * 60_000
+"""A device that stays silent still gets a row this often, so that the span so far is told."""
+
+
+@dataclass(frozen=True, slots=True)
+class ByException:
+    """Report by exception: a row only when something changed, and at every heartbeat."""
+
+    heartbeat_ms: int
+    deadbands: tuple[Decimal, ...]
+    """For each point, in its unit; a change of more than this is one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What became of a poll."""
+
+    write: bool
+    """Whether a row is to be written."""
+    silent: bool
+    """The device gave no answer."""
+    reason: str
+    """Why ticks since the last row are missing, if some are."""
+    quality: dict[str, list[str]]
+    later: list[Later]
+    row: Ticket
+
+
+class GroupMemory:
+    """One group of one worker."""
+
+    def __init__(
+        self,
+        points: Sequence[PointType],
+        exps: Sequence[int],
+        every_ms: int,
+        last_tick: int | None,
+        steps: int,
+        by_exception: ByException | None = None,
+    ) -> None:
+        """Begin with the last committed tick of the lives before; ``steps`` counts steps of the clock."""
+        self.lived = LivedTicks(last_tick, steps)
+        self.sense = GroupSense(points, exps)
+        self._every_ms = every_ms
+        self._by_exception = by_exception
+        self._bands = (
+            ()
+            if by_exception is None
+            else tuple(band.scaleb(-exp) for band, exp in zip(by_exception.deadbands, exps, strict=True))
+        )
+        self._last: tuple[int, Sequence[Value], bool] | None = None
+        """Tick, values and silence of the last row written."""
+        self._left_out = 0
+        """Ticks since that row that were left out on purpose."""
+        self._why = ""
+
+    def judge(
+        self, tick: int, steps: int, values: Sequence[Value], quality: dict[str, list[str]], unsure: bool
+    ) -> Judged:
+        """Judge one poll.
+
+        Args:
+            tick: the grid instant.
+            steps: how often the clock was stepped before the poll began.
+            values: decoded, one a point.
+            quality: reasons by point, as decoded; more are added.
+            unsure: the gateway's clock is not synchronised.
+        """
+        ticket = Ticket()
+        silent = is_silent(values, quality)
+        later = self.sense.judge(tick, values, quality, ticket) if self.sense and not silent else []
+        mark = self.lived.mark(tick, steps)
+        marks = [*([mark] if mark is not None else []), *(["clock-unsure"] if unsure else [])]
+        if marks:
+            quality["*"] = [*quality.get("*", []), *marks]
+        stepped = self.lived.stepped(steps)
+        write = stepped or mark is not None or bool(later) or self._due(tick, values, quality, silent)
+        return Judged(write, silent, "clock-step" if stepped else self._reason(tick), quality, later, ticket)
+
+    def left_out(self, silent: bool) -> None:
+        """Note that a poll was judged and no row written."""
+        why = "no-answer" if silent else "unchanged"
+        self._why = why if self._why in ("", why) else "overrun"
+        self._left_out += 1
+
+    def written(self, tick: int, steps: int, values: Sequence[Value], silent: bool) -> None:
+        """Note that the store took a row."""
+        self.lived.lived(tick, steps)
+        self._last = (tick, values, silent)
+        self._left_out, self._why = 0, ""
+
+    def _due(self, tick: int, values: Sequence[Value], quality: dict[str, list[str]], silent: bool) -> bool:
+        if self._last is None:
+            return True
+        before, old, was_silent = self._last
+        if silent:
+            return not was_silent or tick - before >= SILENT_ROW_MS
+        if self._by_exception is None or was_silent or tick - before >= self._by_exception.heartbeat_ms:
+            return True
+        if any(reasons != ["clock-unsure"] for reasons in quality.values()):
+            return True
+        return any(
+            _changed(one, other, band) for one, other, band in zip(old, values, self._bands, strict=True)
+        )
+
+    def _reason(self, tick: int) -> str:
+        """Name the ticks since the last row: left out on purpose when all of them were, else overrun."""
+        if self._last is None or not self._left_out:
+            return "overrun"
+        missing = (tick - self._last[0]) // self._every_ms - 1
+        return self._why if missing == self._left_out else "overrun"
+
+
+def is_silent(values: Sequence[Value], quality: dict[str, list[str]]) -> bool:
+    """Tell whether a poll brought nothing because the device gave no answer."""
+    return bool(set(quality.get("*", ())) & NO_ANSWER) and all(value is None for value in values)
+
+
+def _changed(old: Value, new: Value, band: Decimal) -> bool:
+    if isinstance(old, bool) or isinstance(new, bool) or old is None or new is None:
+        return old is not new
+    if isinstance(old, str) or isinstance(new, str):
+        return old != new
+    return abs(Decimal(repr(new)) - Decimal(repr(old))) > band
