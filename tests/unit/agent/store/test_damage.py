@@ -1,6 +1,8 @@
 """Damaged, cut, lost and older files: set aside, salvaged, told, and never mistaken for whole ones."""
 
 import asyncio
+import contextlib
+import random
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -370,3 +372,63 @@ async def test_a_log_that_was_cut_loses_its_end_and_that_is_noticed(tmp_path: Pa
     found = contents(tmp_path)
     assert covered(found, 1) >= {at(number) for number in range(101)}
     assert found.ticks(1)[:-1] == [at(number) for number in range(len(found.ticks(1)) - 1)]
+
+
+def hurt(path: Path, rng: random.Random) -> None:
+    """Do to a file one of the things that happen to files."""
+    content = bytearray(path.read_bytes())
+    if not content:
+        return
+    place = rng.randrange(len(content))
+    page = place // PAGE * PAGE
+    match rng.choice(["flip", "garbage", "cut", "zeros", "gone", "twice"]):
+        case "flip":
+            for _ in range(rng.randint(1, 20)):
+                content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+        case "garbage":
+            content[page : page + PAGE] = rng.randbytes(len(content[page : page + PAGE]))
+        case "cut":
+            del content[place:]
+        case "zeros":
+            content[place : place + 9000] = bytes(len(content[place : place + 9000]))
+        case "gone":
+            del content[page : page + PAGE * rng.randint(1, 20)]
+        case _:
+            content[page:page] = content[page : page + PAGE]
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("seed", range(30))
+async def test_no_damage_keeps_the_agent_from_starting_or_makes_it_read_what_was_not_written(
+    tmp_path: Path, seed: int
+) -> None:
+    rng = random.Random(seed)
+    async with opened(tmp_path) as store:
+        for number in range(400):
+            add(store, 1, at(number))
+            add(store, 2, at(number))
+            if number % 100 == 0:
+                await committed(store)
+        store.save_route(store.data, RouteState("dso", "dso.example", "b", 1, ((1, 300),)))
+        await beaten(store)
+        first, files = store.epoch, await files_of(store)
+    put_back(files)  # killed: much of it is still in the logs
+    for _ in range(rng.randint(1, 4)):
+        part = tmp_path / rng.choice(["readings.db", "readings.db-wal", "control.db", "audit.db"])
+        if part.exists():
+            hurt(part, rng)
+    for _ in range(3):
+        async with opened(tmp_path) as store:
+            with contextlib.suppress(StoreCorrupt):
+                await noticed(store)
+                add(store, 1, at(500))
+                await committed(store)
+                break
+    assert store.fatal_error is None
+    found = contents(tmp_path)
+    base = dict(found.epochs).get(first)
+    end = min([other for epoch, other in found.epochs if epoch != first], default=0)
+    for id_, grp, tick in found.rows:
+        if base is not None and id_ <= end:
+            assert (grp, tick) == ((id_ - 3) % 2 + 1, at((id_ - 3) // 2))
+    assert at(500) in found.ticks(1)
