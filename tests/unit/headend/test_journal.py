@@ -76,7 +76,7 @@ def test_order_of_looking_does_not_matter(every: list[Entry]) -> None:
 def test_badness_orders_valid_reasons_and_unknown_codes() -> None:
     assert badness(VALID, []) == 0
     assert badness("", ["timeout"]) > badness("", ["stale"]) > badness("7.7.7", []) > 0
-    assert badness("1.5.258", []) == badness("", ["stale"])
+    assert badness("1.5.258", []) == badness("", ["decreased"])
 
 
 def test_code_has_three_numbers() -> None:
