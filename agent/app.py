@@ -24,6 +24,7 @@ from agent.alarms import Alarms
 from agent.clock import Clock, boot_id
 from agent.config import Connection, connections, types_of
 from agent.config_models import Config, Scheme
+from agent.linelink import line_link
 from agent.lineworker import LineWorker
 from agent.notify import READY, STOPPING, WATCHDOG, Notifier
 from agent.notify import status as systemd_status
@@ -40,7 +41,6 @@ from core.codec import encode_plain, seal
 from core.records import Clock as ClockRecord
 from core.records import State
 from core.topics import ask_topic, confirm_topic, state_topic
-from drivers.modbus.link import LinkUrl, ModbusTcpLink
 
 log = logging.getLogger(__name__)
 
@@ -140,7 +140,7 @@ class Agent:
 
     def _worker(self, line: str) -> LineWorker:
         settings = self.config.line(line)
-        link = ModbusTcpLink(LinkUrl(settings.url.host, settings.url.port), settings.timeout.s)
+        link = line_link(self.config, settings)
         groups = self.site.on_line(line)
         # A last tick of days ahead was polled by a clock that was wrong: nothing of that time was lived.
         ahead = self.clock.now_ms() + FUTURE_MS

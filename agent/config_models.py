@@ -5,6 +5,7 @@ the device types, is in `agent.config_rules`.  Every key stands in
 docs/configuration.md.  Not here: reading the file and wording its faults.
 """
 
+import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -29,7 +30,10 @@ from pydantic import (
 
 from agent.amounts import Duration, DurationKey, IntervalKey, Size, SizeKey, within
 from certs.profile import RESERVED_IDS
+from core.errors import ConfigError
 from core.ids import name_fault
+from drivers.modbus.lineurl import LineScheme, LinkUrl
+from drivers.modbus.wires import SerialSettings
 
 
 class Setting(Enum):
@@ -40,19 +44,18 @@ class Setting(Enum):
 
 
 class Scheme(Enum):
-    """How a line or a broker is spoken to."""
+    """How a broker is spoken to."""
 
-    MODBUS_TCP = "modbus+tcp"
     MQTTS = "mqtts"
     MQTT = "mqtt"
 
 
-_PORTS = {Scheme.MODBUS_TCP: 502, Scheme.MQTTS: 8883, Scheme.MQTT: 1883}
+_PORTS = {Scheme.MQTTS: 8883, Scheme.MQTT: 1883}
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """The address of a line or a broker."""
+    """The address of a broker."""
 
     scheme: Scheme
     host: str
@@ -86,7 +89,14 @@ def parse_endpoint(value: object, allowed: tuple[Scheme, ...], example: str) -> 
 
 
 def _line_url(value: object) -> object:
-    return _endpoint(value, (Scheme.MODBUS_TCP,), "modbus+tcp://192.168.1.50:502")
+    if isinstance(value, LinkUrl):
+        return value
+    if not isinstance(value, str):
+        raise ValueError('must be text in quotes, for example "modbus+tcp://192.168.1.50:502"')
+    try:
+        return LinkUrl.parse(value)
+    except ConfigError as error:
+        raise ValueError(str(error)) from error
 
 
 def _broker_url(value: object) -> object:
@@ -108,6 +118,13 @@ def _identity(text: str) -> str:
     if _name(text) in RESERVED_IDS:
         raise ValueError(f'"{text}" is reserved for topics of the system: choose another name')
     return text
+
+
+def _address(text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError as error:
+        raise ValueError(f'"{text}" is no address in numbers, such as "192.0.2.7"') from error
 
 
 def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -149,8 +166,9 @@ Identity = Annotated[str, AfterValidator(_identity)]
 Names = Annotated[tuple[Name, ...], Field(strict=False), AfterValidator(_distinct)]
 Identities = Annotated[tuple[Identity, ...], Field(strict=False), AfterValidator(_distinct)]
 FilePath = Annotated[Path, BeforeValidator(_path)]
-LineUrl = Annotated[Endpoint, PlainValidator(_line_url), _URL]
+LineUrl = Annotated[LinkUrl, PlainValidator(_line_url), _URL]
 BrokerUrl = Annotated[Endpoint, PlainValidator(_broker_url), _URL]
+Address = Annotated[str, AfterValidator(_address)]
 SHORTEST_WITHIN = Duration(1000)
 
 
@@ -207,6 +225,65 @@ class LineConfig(_Table):
     timeout: Annotated[DurationKey, _lasting(0.01, 60)] = Duration(1000)
     pause: Annotated[DurationKey, _lasting(0, 10)] = Duration(0)
     retries: Annotated[int, Field(ge=0, le=3)] = 1
+    baud: Annotated[int, Field(ge=300, le=4_000_000)] = 9600
+    parity: Literal["none", "even", "odd"] = "none"
+    stop_bits: Literal[1, 2] = 1
+    data_bits: Literal[8] = 8
+    echo: bool = False
+    ca: FilePath | None = None
+    cert: FilePath | None = None
+    key: FilePath | None = None
+    server_name: str | None = None
+    devices: Names | None = None
+    trust_address: Annotated[tuple[Address, ...], Field(strict=False), AfterValidator(_distinct)] | None = (
+        None
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> "LineConfig":
+        scheme = self.url.scheme
+        for name, schemes in _ONLY_ON.items():
+            if name in self.model_fields_set and scheme not in schemes:
+                where = " and ".join(f"{one.value}://" for one in schemes)
+                raise ValueError(f"{name} belongs to a line by {where}, not by {scheme.value}://")
+        missing = [name for name in ("ca", "cert", "key") if getattr(self, name) is None]
+        if scheme is LineScheme.TLS and missing:
+            raise ValueError(f"modbus+tls:// needs {' and '.join(missing)}: the paths of PEM files")
+        if scheme is LineScheme.LISTEN:
+            self._check_callers(missing)
+        return self
+
+    def _check_callers(self, missing: list[str]) -> None:
+        if self.devices is not None and self.trust_address is not None:
+            raise ValueError("has devices and trust_address: devices are known by certificate or by address")
+        if self.devices is not None and missing:
+            raise ValueError(f"devices are known by their certificates, which needs {' and '.join(missing)}")
+        if self.devices is None and len(missing) < 3:
+            raise ValueError("has certificates and no devices: list the common names that may dial in")
+        if self.devices is None and self.trust_address is None:
+            raise ValueError(
+                "says nobody may dial in: give devices with ca, cert and key, or "
+                'trust_address = ["192.0.2.7"] where the network itself is trusted'
+            )
+
+    @property
+    def serial(self) -> SerialSettings | None:
+        """How characters are written; None where that is unknown, behind a serial server."""
+        told = self.url.scheme is LineScheme.RTU or "baud" in self.model_fields_set
+        if not (self.url.scheme.is_serial and told):
+            return None
+        return SerialSettings(self.baud, self.parity, self.stop_bits)
+
+
+_SERIAL = (LineScheme.RTU, LineScheme.RTU_TCP)
+_CERTIFIED = (LineScheme.TLS, LineScheme.LISTEN)
+_ONLY_ON = {
+    **dict.fromkeys(("baud", "parity", "stop_bits", "data_bits", "echo"), _SERIAL),
+    **dict.fromkeys(("ca", "cert", "key"), _CERTIFIED),
+    "server_name": (LineScheme.TLS,),
+    **dict.fromkeys(("devices", "trust_address"), (LineScheme.LISTEN,)),
+}
+"""Keys of a line that mean something for some kinds of lines alone."""
 
 
 class OwnerKeys(_Table):

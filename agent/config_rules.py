@@ -68,6 +68,27 @@ def _device_faults(parts: Parts) -> Iterator[str]:
                 f'"{units[unit].name}"'
             )
         units.setdefault(unit, place)
+    yield from _line_faults(parts)
+
+
+def _line_faults(parts: Parts) -> Iterator[str]:
+    """Yield what a kind of line does not bear: broadcasts on wires, devices that may not dial in."""
+    lines = {line.name: (place, line) for place, line in parts.lines}
+    for place, device in parts.devices:
+        _, line = lines.get(device.line, (place, None))
+        if line is not None and line.url.scheme.is_serial and device.unit_id == 0:
+            yield place.at("unit_id").fault(
+                f'unit id 0 on line "{line.name}" asks all devices at once and none answers: take 1 to 247'
+            )
+        if line is not None and line.devices is not None and device.name not in line.devices:
+            yield place.at("line").fault(
+                f'devices of line "{line.name}" does not list it, so it may not dial in: add "{device.name}"'
+            )
+    for place, line in lines.values():
+        on_line = {device.name for _, device in parts.devices if device.line == line.name}
+        for name in line.devices or ():
+            if name not in on_line:
+                yield place.at("devices").fault(f'no [[device]] of this line is named "{name}"')
 
 
 def _ownership_faults(place: Place, device: DeviceConfig) -> Iterator[str]:
@@ -131,19 +152,24 @@ def warnings(config: Config, types: Types) -> tuple[str, ...]:
 
 def _line_warnings(config: Config) -> Iterator[str]:
     used = {device.line for device in config.devices}
-    ends: dict[tuple[str, int], str] = {}
+    ends: dict[str, str] = {}
     if not config.devices:
         yield "there is no [[device]]: nothing will be polled"
     for line in config.lines:
         if line.name not in used:
             yield f'line "{line.name}" has no device'
-        end = (line.url.host.lower(), line.url.port)
+        end = line.url.end
         if end in ends:
             yield (
                 f'lines "{ends[end]}" and "{line.name}" lead to the same address {line.url}: they will '
                 "poll at the same time, which many converters to serial lines do not stand"
             )
         ends.setdefault(end, line.name)
+        if line.trust_address is not None:
+            yield (
+                f'line "{line.name}" believes whoever has the address {" or ".join(line.trust_address)}: '
+                "better give its devices certificates"
+            )
 
 
 def _device_warnings(config: Config, types: Types) -> Iterator[str]:

@@ -5,12 +5,14 @@ first connection, because a broker's refusal says nothing of the cause.  Not her
 the contexts and signatures themselves.
 """
 
+import contextlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from agent.config import Config, Connection, Scheme, Setting, connections
+from agent.config import Config, Connection, LineConfig, Scheme, Setting, connections
+from agent.linelink import line_context, role_warnings
 from certs.contexts import client_context, refuse_development_authority
 from certs.pem import read_certificates
 from certs.profile import common_name
@@ -31,6 +33,8 @@ def identity_faults(config: Config, at: datetime | None = None) -> tuple[str, ..
             trust = route.trust
             if trust is not None and trust != connection.ca:
                 faults += _told(_trust_faults(config, trust))
+    for line in config.lines:
+        faults += _told(_line_faults(config, line, now))
     return tuple(dict.fromkeys(faults))
 
 
@@ -38,6 +42,7 @@ def identity_warnings(config: Config, at: datetime | None = None) -> tuple[str, 
     """Return which certificates of this gateway have ended or end soon."""
     now = datetime.now(UTC) if at is None else at
     paths = [config.gateway.signing_cert, *(one.cert for one in connections(config) if one.cert is not None)]
+    paths += [line.cert for line in config.lines if line.cert is not None]
     found: list[str] = []
     for path in dict.fromkeys(paths):
         try:
@@ -49,6 +54,8 @@ def identity_warnings(config: Config, at: datetime | None = None) -> tuple[str, 
             found.append(f"certificate {path} ended on {end:%Y-%m-%d}: the other end refuses what it proves")
         elif days < SOON_DAYS:
             found.append(f"certificate {path} ends on {end:%Y-%m-%d}, in {days} days: issue the next one")
+    with contextlib.suppress(ConfigError):  # told by identity_faults
+        found += role_warnings(config)
     return tuple(found)
 
 
@@ -75,6 +82,13 @@ def _connection_faults(config: Config, connection: Connection, now: datetime) ->
     client_context(ca, cert, key, now=now)
     refuse_development_authority(ca, _setting(config))
     yield from _subject_faults(common_name(read_certificates(cert)[0]), cert, config.gateway.id)
+
+
+def _line_faults(config: Config, line: LineConfig, now: datetime) -> Iterator[str]:
+    make = line_context(config, line, now)
+    if make is not None:
+        make()
+    yield from ()
 
 
 def _subject_faults(subject: str, cert: Path, gateway: str) -> Iterator[str]:

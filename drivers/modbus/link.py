@@ -10,16 +10,18 @@ Used of pymodbus beyond its documented surface, each held by a test: ``client.ct
 connect with the reason of a failure), ``client.ctx.response_future`` (to end a request at once when
 its connection is lost or its answer is wrong), and a ``timeout`` of None (our own deadline costs half).
 
-Deliberately not here: when to ask and when to try again (``agent``), serial lines and TLS (later).
+TLS (Modbus/TCP Security) is the same link inside a TLS context that the caller makes.
+
+Deliberately not here: when to ask and when to try again (``agent``), RTU (``drivers.modbus.rtulink``),
+certificates (``certs``).
 """
 
 import asyncio
 import logging
 import socket
-from collections.abc import Sequence
-from dataclasses import dataclass
+import ssl
+from collections.abc import Callable, Sequence
 from typing import Protocol
-from urllib.parse import urlsplit
 
 from pymodbus.client import AsyncModbusTcpClient
 from pymodbus.exceptions import ModbusException
@@ -37,14 +39,17 @@ from pymodbus.pdu.register_message import (
     WriteSingleRegisterRequest,
 )
 
-from core.errors import BadFrame, ConfigError, FieldError, LinkDown, NoAnswer, Refused, Undecodable
+from core.errors import BadFrame, FieldError, LinkDown, NoAnswer, PorticoError, Refused, Undecodable
 from core.quality import exception_reason
 from drivers.modbus.frames import ERROR, READ_ANSWERS, Exchange, KeptBytes
+from drivers.modbus.lineurl import LinkUrl
 from drivers.modbus.plan import Request
 
 TIMEOUT_S = 1.0
 CONNECT_TIMEOUT_S = 3.0
-DEFAULT_PORT = 502
+
+ContextMaker = Callable[[], ssl.SSLContext]
+"""Makes a TLS context afresh for each connection, so that renewed certificates are taken up."""
 
 READ_REQUESTS: dict[int, type[ModbusPDU]] = {
     1: ReadCoilsRequest,
@@ -53,37 +58,6 @@ READ_REQUESTS: dict[int, type[ModbusPDU]] = {
     4: ReadInputRegistersRequest,
 }
 """By function code."""
-
-
-@dataclass(frozen=True, slots=True)
-class LinkUrl:
-    """Where a line is reached."""
-
-    host: str
-    port: int
-
-    @classmethod
-    def parse(cls, text: str) -> "LinkUrl":
-        """Return the address in ``modbus+tcp://host[:port]``; ``ConfigError`` for anything else."""
-        try:
-            parts = urlsplit(text)
-            host, port = parts.hostname, parts.port
-        except ValueError as error:
-            raise ConfigError(f"{text!r} is no address of a line: {error}; {_SUPPORTED}") from error
-        if parts.scheme != "modbus+tcp":
-            raise ConfigError(f"a line by {parts.scheme or text!r} is not supported yet; {_SUPPORTED}")
-        if not host or parts.path not in ("", "/") or parts.query or parts.fragment or "@" in parts.netloc:
-            raise ConfigError(f"{text!r} is no address of a line; {_SUPPORTED}")
-        if port == 0:
-            raise ConfigError(f"{text!r} has port 0; {_SUPPORTED}")
-        return cls(host, DEFAULT_PORT if port is None else port)
-
-    def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"modbus+tcp://{host}:{self.port}"
-
-
-_SUPPORTED = "this version supports modbus+tcp://host[:port], for example modbus+tcp://192.168.1.20:502"
 
 
 class Link(Protocol):
@@ -159,8 +133,19 @@ def reason_of(error: FieldError) -> str:
 class ModbusTcpLink:
     """A :class:`ControlLink` over Modbus TCP."""
 
-    def __init__(self, url: LinkUrl, connect_timeout_s: float = CONNECT_TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        url: LinkUrl,
+        connect_timeout_s: float = CONNECT_TIMEOUT_S,
+        tls: ContextMaker | None = None,
+        server_name: str | None = None,
+    ) -> None:
+        """With ``tls`` the connection is inside TLS; ``server_name`` is what the certificate must bear, if
+        that is not the host.
+        """
         self.url = url
+        self._tls = tls
+        self._server_name = server_name or url.host
         self._connect_timeout_s = connect_timeout_s
         self._client: AsyncModbusTcpClient | None = None
         self._busy = False
@@ -178,6 +163,7 @@ class ModbusTcpLink:
     async def connect(self) -> None:
         self._drop()
         _quieten_pymodbus()
+        context = self._context()
         # A new client for each connection: no byte and no number of an earlier one can come along.
         client = AsyncModbusTcpClient(
             self.url.host,
@@ -192,7 +178,7 @@ class ModbusTcpLink:
             client.register(answer)
         try:
             async with asyncio.timeout(self._connect_timeout_s):
-                transport, _ = await client.ctx.call_create()
+                transport = await self._opened(client, context)
         except TimeoutError as error:
             client.close()
             raise LinkDown(
@@ -201,12 +187,34 @@ class ModbusTcpLink:
             ) from error
         except OSError as error:
             client.close()
-            raise LinkDown(f"{self.url} cannot be reached: {_why(error)}") from error
+            raise LinkDown(f"{self.url} cannot be reached: {why(error)}") from error
         except BaseException:
             client.close()
             raise
-        _no_delay(transport)
+        no_delay(transport)
         self._client = client
+
+    def _context(self) -> ssl.SSLContext | None:
+        try:
+            return None if self._tls is None else self._tls()
+        except PorticoError as error:
+            raise LinkDown(f"{self.url} cannot be reached: {error}") from error
+
+    async def _opened(
+        self, client: AsyncModbusTcpClient, context: ssl.SSLContext | None
+    ) -> asyncio.BaseTransport:
+        transport: asyncio.BaseTransport
+        if context is None:
+            transport, _ = await client.ctx.call_create()
+        else:
+            transport, _ = await asyncio.get_running_loop().create_connection(
+                client.ctx.handle_new_connection,
+                self.url.host,
+                self.url.port,
+                ssl=context,
+                server_hostname=self._server_name,
+            )
+        return transport
 
     async def close(self) -> None:
         self._drop()
@@ -287,7 +295,7 @@ class ModbusTcpLink:
                 self._pause_s = pause_s
                 self._quiet_since = loop.time()
         if answer.function_code & ERROR:
-            raise _refusal(self._unit(pdu), pdu, answer.exception_code)
+            raise refusal(self._unit(pdu), pdu.function_code, pdu.address, pdu.count, answer.exception_code)
         return answer
 
     def _packet(self, sending: bool, packet: bytes) -> bytes:
@@ -340,9 +348,9 @@ def _end(client: AsyncModbusTcpClient, error: FieldError) -> None:
         waiting.set_exception(error)
 
 
-def _refusal(who: str, pdu: ModbusPDU, code: int) -> Refused:
-    count = max(pdu.count, 1)
-    what = f"function {pdu.function_code} on {pdu.address} to {pdu.address + count - 1}"
+def refusal(who: str, function: int, address: int, count: int, code: int) -> Refused:
+    """Return the error for an exception response."""
+    what = f"function {function} on {address} to {address + max(count, 1) - 1}"
     return Refused(code, f"{who} refused {what}: {EXCEPTIONS.get(code, 'unknown reason')} (exception {code})")
 
 
@@ -360,9 +368,13 @@ EXCEPTIONS = {
 """Modbus Application Protocol V1.1b3 §7."""
 
 
-def _why(error: OSError) -> str:
+def why(error: OSError) -> str:
     """Return what a failure to connect means, as half a sentence."""
     match error:
+        case ssl.SSLCertVerificationError():
+            return f"its certificate does not hold ({error.verify_message})"
+        case ssl.SSLError():
+            return f"TLS fails ({error.reason}); does it speak TLS there, and take our certificate?"
         case socket.gaierror():
             return "the host's name is not known"
         case ConnectionRefusedError():
@@ -370,7 +382,7 @@ def _why(error: OSError) -> str:
     return (error.strerror or str(error)).lower()
 
 
-def _no_delay(transport: asyncio.BaseTransport) -> None:
+def no_delay(transport: asyncio.BaseTransport) -> None:
     """Send small frames at once (Nagle's algorithm waits for more)."""
     transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 

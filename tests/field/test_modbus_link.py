@@ -10,7 +10,8 @@ import pytest
 
 from core.errors import LinkDown, Refused
 from core.manifest import shown
-from drivers.modbus.link import LinkUrl, ModbusTcpLink
+from drivers.modbus.lineurl import LinkUrl
+from drivers.modbus.link import ModbusTcpLink
 from drivers.modbus.plan import Request, plan
 from drivers.modbus.registers import encode
 from drivers.modbus.values import GroupDecoder

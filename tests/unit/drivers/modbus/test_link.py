@@ -10,9 +10,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from core.errors import BadFrame, ConfigError, FieldError, LinkDown, NoAnswer, Refused, Undecodable
+from core.errors import BadFrame, FieldError, LinkDown, NoAnswer, Refused, Undecodable
 from core.quality import is_reason
-from drivers.modbus.link import ControlLink, LinkUrl, ModbusTcpLink, reason_of
+from drivers.modbus.lineurl import LinkUrl
+from drivers.modbus.link import ControlLink, ModbusTcpLink, reason_of
 from drivers.modbus.plan import Request
 from drivers.points import Table
 
@@ -458,44 +459,6 @@ async def test_failures_leave_nothing_in_the_log_and_no_future_unread(
         gc.collect()
         await asyncio.sleep(0)
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
-
-
-@pytest.mark.parametrize(
-    ("text", "host", "port"),
-    [
-        ("modbus+tcp://192.168.1.20", "192.168.1.20", 502),
-        ("modbus+tcp://meter.lan:5020", "meter.lan", 5020),
-        ("modbus+tcp://[::1]:503/", "::1", 503),
-    ],
-)
-def test_address_of_a_line_is_read(text: str, host: str, port: int) -> None:
-    url = LinkUrl.parse(text)
-    assert url == LinkUrl(host, port)
-    assert LinkUrl.parse(str(url)) == url
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "192.168.1.20:502",
-        "tcp://h",
-        "modbus+rtu:///dev/ttyUSB0?baud=9600",
-        "modbus+tls://h",
-        "modbus+tcp://",
-        "modbus+tcp://:502",
-        "modbus+tcp://h:99999",
-        "modbus+tcp://h:0",
-        "modbus+tcp://h:a",
-        "modbus+tcp://h/path",
-        "modbus+tcp://h?x=1",
-        "modbus+tcp://user@h",
-        "modbus+tcp://[::1",
-    ],
-)
-def test_other_address_is_refused_with_what_is_supported(text: str) -> None:
-    with pytest.raises(ConfigError, match=r"this version supports modbus\+tcp://host\[:port\]"):
-        LinkUrl.parse(text)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,283 @@
+"""Devices that dial in: this box listens at one address, they connect, and then they are asked as usual.
+
+A connection counts only when its device is known.  With TLS that is the common name of its certificate,
+which must be expected on this line, and the device is asked nothing but its own unit.  Without TLS it is the
+address that it comes from, which must be trusted by name, and there is one device or converter a line.
+Whoever else connects is closed before a byte is read, and counted.  A device that dials again takes the
+place of its earlier connection, which a router in between may long have forgotten.
+
+Answers are checked as on the other lines (``drivers.modbus.frames``); the connection ends with the first
+one that is wrong or missing.  Deliberately not here: RTU frames on such connections, first frames by which
+devices of some makes name themselves (nothing proves them).
+"""
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from core.errors import BadFrame, LinkDown, NoAnswer, PorticoError
+from drivers.modbus import rtu
+from drivers.modbus.frames import ERROR, HEAD, Exchange
+from drivers.modbus.lineurl import LinkUrl
+from drivers.modbus.link import TIMEOUT_S, ContextMaker, no_delay, refusal
+from drivers.modbus.plan import Request
+
+log = logging.getLogger(__name__)
+
+MOST_CONNECTIONS: Final = 64
+HANDSHAKE_S: Final = 10.0
+MOST_BYTES: Final = 1024
+"""Of one answer; the longest is 260."""
+
+
+@dataclass(frozen=True, slots=True)
+class Callers:
+    """Who may dial in on a line: by certificate, or by address."""
+
+    units: Mapping[str, int] = field(default_factory=dict)
+    """Unit id by common name; used with TLS."""
+    addresses: frozenset[str] = frozenset()
+    """Addresses of the one device or converter; used without TLS."""
+
+
+class DialInLink:
+    """A ``ControlLink`` on connections that the devices open."""
+
+    def __init__(self, url: LinkUrl, callers: Callers, tls: ContextMaker | None = None) -> None:
+        self.url = url
+        self.refused = 0
+        """Connections that were closed because nobody expected them."""
+        self._callers = callers
+        self._tls = tls
+        self._server: asyncio.Server | None = None
+        self._connections: dict[str, _Caller] = {}
+        self._names = {unit_id: name for name, unit_id in callers.units.items()}
+        self._busy = False
+        self._pause_s = 0.0
+        self._quiet_since = 0.0
+
+    @property
+    def connected(self) -> bool:
+        """Whether devices can dial in; one that has not is no answer, and not a line that is down."""
+        return self._server is not None and self._server.is_serving()
+
+    async def connect(self) -> None:
+        await self.close()
+        loop = asyncio.get_running_loop()
+        try:
+            self._server = await loop.create_server(
+                lambda: _Caller(self),
+                self.url.host,
+                self.url.port,
+                ssl=None if self._tls is None else self._tls(),
+                ssl_handshake_timeout=None if self._tls is None else HANDSHAKE_S,
+            )
+        except PorticoError as error:
+            raise LinkDown(f"nobody can dial in at {self.url}: {error}") from error
+        except OSError as error:
+            raise LinkDown(
+                f"nobody can dial in at {self.url} ({(error.strerror or str(error)).lower()}): "
+                "is it an address of this box, and the port free?"
+            ) from error
+
+    async def close(self) -> None:
+        server, self._server = self._server, None
+        if server is not None:
+            server.close()
+        for caller in list(self._connections.values()):
+            caller.drop("was closed on our side")
+        self._connections.clear()
+
+    async def read(
+        self, unit_id: int, request: Request, timeout_s: float = TIMEOUT_S, pause_s: float = 0.0
+    ) -> bytes:
+        pdu = rtu.read_pdu(request.table.read_function, request.address, request.count)
+        answer = await self._ask(unit_id, pdu, request.size, timeout_s, pause_s)
+        return answer[2:]
+
+    async def write_coil(
+        self, unit_id: int, address: int, on: bool, timeout_s: float = TIMEOUT_S, pause_s: float = 0.0
+    ) -> None:
+        await self._ask(unit_id, rtu.coil_pdu(address, on), 0, timeout_s, pause_s)
+
+    async def write_register(
+        self, unit_id: int, address: int, register: int, timeout_s: float = TIMEOUT_S, pause_s: float = 0.0
+    ) -> None:
+        await self._ask(unit_id, rtu.register_pdu(address, register), 0, timeout_s, pause_s)
+
+    async def write_coils(
+        self,
+        unit_id: int,
+        address: int,
+        states: Sequence[bool],
+        timeout_s: float = TIMEOUT_S,
+        pause_s: float = 0.0,
+    ) -> None:
+        await self._ask(unit_id, rtu.coils_pdu(address, states), 0, timeout_s, pause_s)
+
+    async def write_registers(
+        self,
+        unit_id: int,
+        address: int,
+        registers: Sequence[int],
+        timeout_s: float = TIMEOUT_S,
+        pause_s: float = 0.0,
+    ) -> None:
+        await self._ask(unit_id, rtu.registers_pdu(address, registers), 0, timeout_s, pause_s)
+
+    async def _ask(self, unit_id: int, pdu: bytes, size: int, timeout_s: float, pause_s: float) -> bytes:
+        if self._busy:
+            raise RuntimeError("a link is owned by one task: a second request began before the first ended")
+        self._busy = True
+        loop = asyncio.get_running_loop()
+        try:
+            left = self._quiet_since + max(pause_s, self._pause_s) - loop.time()
+            if left > 0:
+                await asyncio.sleep(left)
+            if not self.connected:
+                raise LinkDown(f"nobody can dial in at {self.url}: it is closed")
+            caller = self._connections.get(self._name_of(unit_id))
+            if caller is None:
+                raise NoAnswer(f"unit {unit_id} has not dialled in at {self.url}")
+            answer = await caller.ask(unit_id, pdu, size, timeout_s)
+        finally:
+            self._busy = False
+            self._pause_s, self._quiet_since = pause_s, loop.time()
+        if answer[0] & ERROR:
+            count = int.from_bytes(pdu[3:5], "big") if pdu[0] not in (5, 6) else 1
+            address = int.from_bytes(pdu[1:3], "big")
+            raise refusal(f"unit {unit_id} at {self.url}", pdu[0], address, count, answer[1])
+        return answer
+
+    def _name_of(self, unit_id: int) -> str:
+        """Return whose connection a unit is asked on; all on the one there is, without certificates."""
+        return "" if self._tls is None else self._names.get(unit_id, "nobody")
+
+    def admit(self, caller: "_Caller", transport: asyncio.Transport) -> bool:
+        """Tell whether a connection counts, and give it its place."""
+        name = "" if self._tls is None else _common_name(transport)
+        known = name in self._callers.units if self._tls is not None else self._is_trusted(transport)
+        if not known or len(self._connections) >= MOST_CONNECTIONS:
+            self.refused += 1
+            return False
+        before = self._connections.get(name)
+        if before is not None:
+            before.drop("was replaced by a newer one of the same device")
+        else:
+            log.info("%s dialled in at %s", name or "a device", self.url)
+        self._connections[name] = caller
+        return True
+
+    def _is_trusted(self, transport: asyncio.Transport) -> bool:
+        peer = transport.get_extra_info("peername")
+        return bool(peer) and str(peer[0]).removeprefix("::ffff:") in self._callers.addresses
+
+    def forget(self, caller: "_Caller") -> None:
+        """Take a connection that ended out of its place."""
+        for name, one in list(self._connections.items()):
+            if one is caller:
+                del self._connections[name]
+                log.info("%s hung up at %s", name or "the device", self.url)
+
+
+class _Caller(asyncio.Protocol):
+    """One connection that a device opened."""
+
+    def __init__(self, link: DialInLink) -> None:
+        self._link = link
+        self._transport: asyncio.Transport | None = None
+        self._number = 0
+        self._received = b""
+        self._exchange: Exchange | None = None
+        self._answer: asyncio.Future[bytes] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        if not self._link.admit(self, transport):
+            transport.abort()
+            return
+        no_delay(transport)
+        self._transport = transport
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._link.forget(self)
+        self._end(NoAnswer(f"the device hung up at {self._link.url} before it answered"))
+
+    def data_received(self, data: bytes) -> None:
+        exchange, answer = self._exchange, self._answer
+        if exchange is None or answer is None or answer.done():
+            return  # nobody asked
+        self._received += data
+        try:
+            if len(self._received) > MOST_BYTES:
+                raise BadFrame("more came back than any answer holds")
+            admitted = exchange.admit(self._received)
+        except BadFrame as error:
+            self._end(BadFrame(f"{self._link.url}: {error}"))
+            return
+        frame = _frame_of(admitted, self._number)
+        if frame is not None:
+            answer.set_result(frame[HEAD + 1 :])
+
+    async def ask(self, unit_id: int, pdu: bytes, size: int, timeout_s: float) -> bytes:
+        """Send one request and return the PDU that answers it; end the connection unless one does."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            raise NoAnswer(f"unit {unit_id} has hung up at {self._link.url}")
+        self._number = self._number % 0xFFFF + 1
+        head = self._number.to_bytes(2, "big") + b"\0\0" + (len(pdu) + 1).to_bytes(2, "big")
+        frame = head + bytes((unit_id,)) + pdu
+        self._received = b""
+        self._exchange = Exchange(frame, size)
+        self._answer = asyncio.get_running_loop().create_future()
+        try:
+            transport.write(frame)
+            async with asyncio.timeout(timeout_s):
+                return await self._answer
+        except TimeoutError as error:
+            self.drop("gave no answer")
+            raise NoAnswer(
+                f"unit {unit_id} at {self._link.url} gave no answer within {timeout_s:g} s"
+            ) from error
+        except BaseException:
+            self.drop("was given up")
+            raise
+        finally:
+            self._exchange = self._answer = None
+
+    def drop(self, why: str) -> None:
+        """Close, and forget what waits."""
+        transport, self._transport = self._transport, None
+        self._link.forget(self)
+        self._end(NoAnswer(f"the connection at {self._link.url} {why}"))
+        if transport is not None:
+            transport.abort()
+
+    def _end(self, error: Exception) -> None:
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(error)
+
+
+def _frame_of(admitted: bytes, number: int) -> bytes | None:
+    """Return the whole frame of a transaction among those that may be decoded."""
+    at = 0
+    while at + HEAD <= len(admitted):
+        length = int.from_bytes(admitted[at + 4 : at + 6], "big")
+        frame = admitted[at : at + HEAD + length]
+        if int.from_bytes(frame[:2], "big") == number and len(frame) == HEAD + length:
+            return frame
+        at += HEAD + length
+    return None
+
+
+def _common_name(transport: asyncio.Transport) -> str:
+    """Return the common name of the certificate on the other side; the context has checked its issuer."""
+    tls = transport.get_extra_info("ssl_object")
+    certificate = tls.getpeercert() if isinstance(tls, ssl.SSLObject | ssl.SSLSocket) else None
+    subject = (certificate or {}).get("subject", ())
+    names = [entry[1] for part in subject for entry in part if entry[0] == "commonName"]
+    return str(names[0]) if len(names) == 1 else ""

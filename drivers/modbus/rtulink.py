@@ -1,0 +1,332 @@
+"""The link to devices on an RTU line: one request at a time, silence kept, no late answer believed.
+
+An answer on a serial line carries no number: one that comes late looks like the answer to the request
+after it.  Hence, in this order:
+
+1. Nothing is sent before the line was silent for t3.5, or for the pause that a device wants, and what
+   came meanwhile is thrown away at the very moment before the request.
+2. After a deadline the line is listened to for as long as that deadline again.  A line that was just
+   opened is treated so too: a program that died may have asked before.
+3. A device that owes an answer is asked for a loopback with a fresh number first (function 8): devices
+   answer in order, so whatever it owed came before.  One that knows no loopback is not believed at once:
+   its next answer counts only when no second one follows in twice the deadline.
+4. What comes unasked behind an answer makes its device owe one.
+
+A request takes its deadline and the time that its characters need at the line's speed.
+
+Relies on ``drivers.modbus.rtu`` for frames and on ``drivers.modbus.wires`` for the wire.  Deliberately not
+here: broadcasts, when to ask and when to try again (``agent``).
+"""
+
+import asyncio
+import secrets
+from collections.abc import Sequence
+from time import monotonic
+from typing import Final
+
+from core.errors import BadFrame, FieldError, LinkDown, NoAnswer, Refused
+from drivers.modbus import rtu
+from drivers.modbus.lineurl import LinkUrl
+from drivers.modbus.link import TIMEOUT_S, refusal
+from drivers.modbus.plan import Request
+from drivers.modbus.precise import PreciseSleep
+from drivers.modbus.wires import SerialSettings, Wire
+from drivers.points import Table
+
+SETTLE_S: Final = 0.05
+"""Silence after an answer that was none: chunks of USB adapters and serial servers come 16 ms apart."""
+LONGEST_BABBLE_S: Final = 5.0
+"""A line that is not silent for so long cannot be used."""
+
+
+class RtuLink:
+    """A ``ControlLink`` over RTU."""
+
+    def __init__(
+        self, url: LinkUrl, wire: Wire, settings: SerialSettings | None = None, echo: bool = False
+    ) -> None:
+        """Prepare.
+
+        Args:
+            url: where the line is, for sentences.
+            wire: carries the bytes; this link alone uses it.
+            settings: of the serial line; without, silence and speed are left to a serial server.
+            echo: the adapter returns what is sent.
+        """
+        self.url = url
+        self._wire = wire
+        self._character_s = settings.character_s if settings is not None else 0.0
+        self._silence_s = settings.silence_s if settings is not None else 0.0
+        self._echo = echo
+        self._sleep = PreciseSleep()
+        self._open = False
+        self._busy = False
+        self._exchange: rtu.RtuExchange | None = None
+        self._answer: asyncio.Future[bytes] | None = None
+        self._active_at = 0.0
+        """When the last byte went over the line, as far as known."""
+        self._free_at = 0.0
+        """Before this, what comes is thrown away and nothing is sent."""
+        self._settle_s = 0.0
+        self._pause_s = 0.0
+        """Silence wanted by the device spoken to last."""
+        self._fresh = True
+        self._unasked = b""
+        self._last_unit = 0
+        self._owing: dict[int, bool] = {}
+        """Units that owe an answer; true when a loopback was tried and brought nothing."""
+        self._loops: dict[int, bool] = {}
+        """Units that are known to answer a loopback, and those known not to."""
+        self._echo_free = False
+        """An answer came that differs from its request: the adapter does not echo."""
+
+    @property
+    def connected(self) -> bool:
+        return self._open
+
+    async def connect(self) -> None:
+        self._drop("was closed on our side")
+        await self._wire.open()
+        self._open = self._fresh = True
+        self._echo_free = False
+        self._active_at = monotonic()
+        asyncio.get_running_loop().add_reader(self._wire.fileno(), self._readable)
+
+    async def close(self) -> None:
+        self._drop("was closed on our side")
+        self._sleep.close()
+
+    async def read(
+        self, unit_id: int, request: Request, timeout_s: float = TIMEOUT_S, pause_s: float = 0.0
+    ) -> bytes:
+        pdu = rtu.read_pdu(request.table.read_function, request.address, request.count)
+        answer = await self._ask(unit_id, pdu, request.size, timeout_s, pause_s)
+        return answer[2:]
+
+    async def write_coil(
+        self, unit_id: int, address: int, on: bool, timeout_s: float = TIMEOUT_S, pause_s: float = 0.0
+    ) -> None:
+        await self._tell_echo(unit_id, Table.COIL, address, timeout_s, pause_s)
+        await self._ask(unit_id, rtu.coil_pdu(address, on), 0, timeout_s, pause_s)
+
+    async def write_register(
+        self, unit_id: int, address: int, register: int, timeout_s: float = TIMEOUT_S, pause_s: float = 0.0
+    ) -> None:
+        await self._tell_echo(unit_id, Table.HOLDING, address, timeout_s, pause_s)
+        await self._ask(unit_id, rtu.register_pdu(address, register), 0, timeout_s, pause_s)
+
+    async def write_coils(
+        self,
+        unit_id: int,
+        address: int,
+        states: Sequence[bool],
+        timeout_s: float = TIMEOUT_S,
+        pause_s: float = 0.0,
+    ) -> None:
+        await self._ask(unit_id, rtu.coils_pdu(address, states), 0, timeout_s, pause_s)
+
+    async def write_registers(
+        self,
+        unit_id: int,
+        address: int,
+        registers: Sequence[int],
+        timeout_s: float = TIMEOUT_S,
+        pause_s: float = 0.0,
+    ) -> None:
+        await self._ask(unit_id, rtu.registers_pdu(address, registers), 0, timeout_s, pause_s)
+
+    async def _tell_echo(
+        self, unit_id: int, table: Table, address: int, timeout_s: float, pause_s: float
+    ) -> None:
+        """Read once before the first single write: an echo would look like its confirmation."""
+        if self._echo or self._echo_free:
+            return
+        try:
+            await self.read(unit_id, Request(table, address, 1, ()), timeout_s, pause_s)
+        except Refused:
+            pass  # a refusal is no echo either
+
+    async def _ask(self, unit_id: int, pdu: bytes, size: int, timeout_s: float, pause_s: float) -> bytes:
+        """Send one request and return the PDU that answers it."""
+        if self._busy:
+            raise RuntimeError("a link is owned by one task: a second request began before the first ended")
+        self._busy = True
+        try:
+            await self._silent(timeout_s, pause_s)
+            if self._owing.get(unit_id) is False and self._loops.get(unit_id, True):
+                await self._loopback(unit_id, timeout_s, pause_s)
+            doubtful = unit_id in self._owing
+            answer = await self._exchanged(unit_id, pdu, size, timeout_s, pause_s)
+            if doubtful:
+                await self._alone(unit_id, timeout_s)
+        finally:
+            self._busy = False
+        if answer[0] & rtu.ERROR:
+            count = int.from_bytes(pdu[3:5], "big") if pdu[0] not in (5, 6) else 1
+            address = int.from_bytes(pdu[1:3], "big")
+            raise refusal(self._unit(unit_id), pdu[0], address, count, answer[1])
+        return answer
+
+    async def _loopback(self, unit_id: int, timeout_s: float, pause_s: float) -> None:
+        """Make sure that a device owes nothing any more."""
+        pdu = rtu.loopback_pdu(secrets.randbelow(1 << 16))
+        try:
+            await self._exchanged(unit_id, pdu, 0, timeout_s, pause_s)  # a refusal is an answer as good
+        except FieldError:
+            self._owing[unit_id] = True
+            raise
+        self._loops[unit_id] = True
+        del self._owing[unit_id]
+
+    async def _alone(self, unit_id: int, timeout_s: float) -> None:
+        """Listen whether a second answer follows the one just taken; ``BadFrame`` if so."""
+        await self._sleep.until(monotonic() + 2 * timeout_s)
+        self._empty()
+        if not rtu.is_glitch(self._unasked):
+            self._unasked = b""
+            self._owing[unit_id] = False
+            raise BadFrame(f"{self._unit(unit_id)} answered twice: one of the answers came late")
+        del self._owing[unit_id]
+        self._loops.setdefault(unit_id, False)
+
+    async def _exchanged(
+        self, unit_id: int, pdu: bytes, size: int, timeout_s: float, pause_s: float
+    ) -> bytes:
+        """Send one frame into silence and return the PDU that comes back."""
+        loop = asyncio.get_running_loop()
+        await self._silent(timeout_s, pause_s)
+        frame = rtu.framed(unit_id, pdu)
+        exchange = self._exchange = rtu.RtuExchange(frame, size, self._echo)
+        answer = self._answer = loop.create_future()
+        self._last_unit, self._pause_s = unit_id, pause_s
+        expiry: asyncio.TimerHandle | None = None
+        try:
+            self._wire.write(frame)
+            sent_s = len(frame) * self._character_s
+            self._active_at = monotonic() + sent_s
+            expiry = loop.call_later(sent_s + timeout_s, self._expire, exchange, timeout_s)
+            found: bytes = await answer
+        except LinkDown as error:
+            self._drop(str(error))
+            self._owe(unit_id)
+            raise
+        except BadFrame as error:
+            self._owe(unit_id)
+            raise BadFrame(f"{self._unit(unit_id)}: {error}") from error
+        except NoAnswer as error:
+            self._owe(unit_id)
+            raise NoAnswer(f"{self._unit(unit_id)} {error}") from error
+        except BaseException:  # given up by whoever asked: the answer may still come
+            self._owe(unit_id)
+            self._free_at = monotonic() + timeout_s
+            raise
+        finally:
+            if expiry is not None:
+                expiry.cancel()
+            self._exchange = self._answer = None
+        self._settle_s = 0.0
+        if found[0] not in (5, 6, rtu.LOOPBACK):
+            self._echo_free = True
+        return found
+
+    def _owe(self, unit_id: int) -> None:
+        """Note that an answer is missing, or that it was none."""
+        self._settle_s = SETTLE_S
+        self._owing[unit_id] = False
+
+    async def _silent(self, timeout_s: float, pause_s: float) -> None:
+        """Wait until a request may be sent, and throw away what has come.
+
+        What comes unasked makes the last answer doubtful, and its device owe another.
+        """
+        if not self._open:
+            raise LinkDown(f"{self.url} is not connected")
+        if self._fresh:
+            self._free_at = self._active_at + timeout_s
+            self._fresh = False
+        silence_s = max(self._silence_s, self._settle_s, self._pause_s, pause_s)
+        patience = max(self._free_at, monotonic()) + silence_s + LONGEST_BABBLE_S
+        while True:
+            self._empty()
+            now = monotonic()
+            ready = max(self._free_at, self._active_at + silence_s)
+            if now >= ready:
+                break
+            if now > patience:
+                raise BadFrame(f"{self.url} is never silent: does another master speak on the line?")
+            await self._sleep.until(ready)
+        if not rtu.is_glitch(self._unasked):
+            self._owing.setdefault(self._last_unit, False)
+        self._unasked = b""
+
+    def _readable(self) -> None:
+        """Take what has come."""
+        try:
+            chunk = self._wire.read()
+        except LinkDown as error:
+            self._drop(str(error))
+            return
+        if chunk:
+            self._take(chunk)
+
+    def _empty(self) -> None:
+        """Read what waits in the kernel; ``LinkDown`` when the wire is gone."""
+        while self._open:
+            try:
+                chunk = self._wire.read()
+            except LinkDown as error:
+                self._drop(str(error))
+                raise
+            if not chunk:
+                return
+            self._take(chunk)
+        raise LinkDown(f"{self.url} is not connected")
+
+    def _take(self, chunk: bytes) -> None:
+        self._active_at = monotonic()
+        exchange, answer = self._exchange, self._answer
+        if exchange is None or answer is None or answer.done():
+            self._unasked = (self._unasked + chunk)[-rtu.LONGEST :]
+            return
+        try:
+            found = exchange.feed(chunk)
+        except BadFrame as error:
+            answer.set_exception(error)
+            return
+        if found is not None:
+            answer.set_result(found)
+
+    def _expire(self, exchange: rtu.RtuExchange, timeout_s: float, last: bool = False) -> None:
+        """End a request without an answer; one that has begun may take the time of its characters."""
+        answer = self._answer
+        if self._exchange is not exchange or answer is None or answer.done():
+            return
+        if exchange.heard and not last:
+            more_s = exchange.length * self._character_s + SETTLE_S
+            asyncio.get_running_loop().call_later(more_s, self._expire, exchange, timeout_s, True)
+            return
+        self._free_at = monotonic() + timeout_s
+        if exchange.heard:
+            answer.set_exception(BadFrame(f"no answer within {timeout_s:g} s, only {_only(exchange)}"))
+        else:
+            answer.set_exception(NoAnswer(f"gave no answer within {timeout_s:g} s"))
+
+    def _unit(self, unit_id: int) -> str:
+        return f"unit {unit_id} at {self.url}"
+
+    def _drop(self, why: str) -> None:
+        """Close the wire, and end the request that waits on it."""
+        if self._open:
+            self._open = False
+            asyncio.get_running_loop().remove_reader(self._wire.fileno())
+            self._wire.close()
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(LinkDown(why if str(self.url) in why else f"{self.url} {why}"))
+
+
+def _only(exchange: rtu.RtuExchange) -> str:
+    """Return what came instead of an answer."""
+    if not exchange.strays:
+        return "part of a frame, or noise"
+    stray = exchange.strays[-1]
+    return f"a frame of unit {stray[0]}, function {stray[1] & ~rtu.ERROR}, {len(stray)} bytes"
