@@ -138,15 +138,17 @@ def test_two_gateways_with_one_id_are_an_alarm_and_the_rows_of_both_are_kept(tmp
             tmp_path / "twin.log",
             ready=lambda process: " ready" in process.said(),
         ) as second:
+            assert twin.data_dir is not None
+            twins = twin.data_dir / "readings.db"
+            wait_until(
+                lambda: bool(store_rows(twins)), 10, lambda: f"the twin polls nothing: {second.tail()}"
+            )
             wait_until(
                 lambda: "identity-in-use" in alarms(stand) or "two gateways with one id" in second.said(),
                 30,
                 lambda: f"nobody noticed: {stand.agent.tail()} / {second.tail()}",
                 0.2,
             )
-        assert twin.data_dir is not None
-        twin_rows = set(store_rows(twin.data_dir / "readings.db"))
-        assert twin_rows
         wait_balanced(stand, more_than=20, timeout_s=60)
         # what the twin did not deliver while it lived stays in its store; nothing of it is in doubt
         both = set(books_rows(stand.collector.books_path))
