@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     finally:
         shutil.rmtree(directory, ignore_errors=True)
     if options.results is not None:
-        command = " ".join(["python -m bench", *(sys.argv[1:] if argv is None else argv)])
+        command = _command(options)
         now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
         report.write(
             options.results,
@@ -64,6 +64,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         say(f"written: {options.results.name}")
     _print(results, options.as_json)
     return 0
+
+
+def _command(options: argparse.Namespace) -> str:
+    """Return how the run was asked for, without any path of this machine."""
+    parts = [] if set(options.only) == set(PARTS) else ["--only", *options.only]
+    parts += ["--quick"] if options.quick else []
+    parts += [f"--seconds {options.seconds:g}"] if options.seconds else []
+    parts += [f"--rounds {options.rounds}"] if options.rounds else []
+    return " ".join(["python -m bench", *parts])
 
 
 def _parser() -> argparse.ArgumentParser:

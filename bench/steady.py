@@ -28,6 +28,8 @@ HARDLY: Final = 0.001
 """Share of the ticks that a rate may miss and still count as kept up with, on a machine that is shared."""
 FAILURES: Final = 2
 """So many steps not kept up with, one after the other, and the search goes no further."""
+CONFIRMATIONS: Final = 2
+"""So many of the highest steps are tried for longer; the time of a run is bounded."""
 KEEPS_UP: Final = 0.98
 """Our collector keeps up when its books grow at this share of the counter's rate (its figures are old)."""
 IN_FLIGHT_S: Final = 0.5
@@ -282,8 +284,7 @@ def search(
             failed += 1
         if failed == FAILURES:
             break
-    while passed:
-        devices = passed.pop()
+    for devices in passed[: -1 - CONFIRMATIONS : -1]:
         window, whole = _once(site, devices, collector, confirm_s)
         say(f"{name}: {devices} devices for {confirm_s:g} s: {told(window)}")
         if window.kept_up:
