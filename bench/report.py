@@ -206,6 +206,8 @@ def markdown(
     for line in lines(results):
         aim = "" if line.aim is None else f"{'≤' if line.at_most else '≥'} {line.aim:,g}"
         met = {True: "met", False: "**missed**", None: ""}[line.met]
+        if not line.held and line.value is not None:
+            met = "**not held** in most rounds: ticks were missed, see below"
         value = "not measured" if line.value is None else f"{line.value:,.{line.digits}f} {line.unit}".strip()
         text.append(f"| `{line.key}` | {line.what} | {value} | {aim} | {met} |")
     text += ["", *_rates(results), *_search(results), *_backlog(results), *_starts(results), *_home(results)]
