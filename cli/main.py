@@ -44,8 +44,8 @@ COMMANDS = {
         "portico store stats var/gw-0001",
     ),
     "simulate": Command(
-        "simulator.cli:command",
-        "Serve simulated devices on real sockets, from a scenario file.",
+        "simulator.cli:app",
+        "Serve simulated devices on real lines, from a scenario file, with faults.",
         "portico simulate -s simulator/scenarios/household.toml",
     ),
     "headend": Command(
@@ -94,8 +94,10 @@ def entry(arguments: Sequence[str]) -> typer.Typer:
     for name, command in COMMANDS.items():
         target = load(command.target) if name == typed else listed_only
         if isinstance(target, typer.Typer):
+            # One that does something without a command of its own says so itself.
+            bare = target.info.invoke_without_command is True
             app.add_typer(
-                target, name=name, help=command.summary, epilog=epilog(command), no_args_is_help=True
+                target, name=name, help=command.summary, epilog=epilog(command), no_args_is_help=not bare
             )
         else:
             app.command(name, short_help=command.summary, epilog=epilog(command))(target)

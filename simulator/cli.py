@@ -1,47 +1,56 @@
-"""`portico simulate`: serve a scenario until somebody ends it.
+"""`portico simulate`: serve a scenario until somebody ends it; `portico simulate ctl`: interfere meanwhile.
 
-Relies on `simulator.run`. Not here: what a scenario is, what a device does.
+Relies on `simulator.run` and `simulator.crew`. Not here: what a scenario is, what a device does, what can be
+asked of a plant (`simulator.ctl_cli`).
 """
 
 import asyncio
 import json
+import os
 import signal
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
+import msgspec
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from core.errors import ConfigError
-from simulator.run import Running, run
-from simulator.scenario import SCENARIOS, Scenario, load_scenario
+from simulator import ctl_cli
+from simulator.crew import run_crew
+from simulator.loop import new_event_loop
+from simulator.run import Ended, Running, run
+from simulator.scenario import SCENARIOS, Scenario, fleet, load_scenario, with_free_ports, with_port_base
+
+MOST_ROWS: Final = 40
+"""Devices of the table for people; the others are told by `portico simulate ctl list`."""
+DEVICES_A_WORKER: Final = 50
+"""A fleet smaller than that is not worth a process more."""
+
+app = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
+app.add_typer(ctl_cli.app, name="ctl")
 
 
-def new_event_loop() -> asyncio.AbstractEventLoop:
-    """Return uvloop's event loop where there is one; the standard loop does the same at half the speed."""
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.new_event_loop()
-    return uvloop.new_event_loop()
-
-
+@app.callback(invoke_without_command=True)
 def command(
+    context: typer.Context,
     scenario: Annotated[
-        Path,
+        Path | None,
         typer.Option(
             "--scenario",
             "-s",
-            help="Scenario file, or the name of one that is shipped: household, street.",
+            help="Scenario file, or the name of one that is shipped: household, street, fleet.",
+            show_default="household; with --fleet: fleet",
         ),
-    ] = Path("household"),
+    ] = None,
     log: Annotated[Path, typer.Option("--log", help="Directory of the plant's own log, plant.jsonl.")] = Path(
         "var/plant"
     ),
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print one line of JSON when every port is open.")
+        bool, typer.Option("--json", help="Print one line of JSON when every line is open.")
     ] = False,
     speed: Annotated[
         float | None, typer.Option("--speed", min=0.001, max=3600, help="Simulated seconds a second.")
@@ -50,42 +59,83 @@ def command(
         int | None,
         typer.Option("--port-base", min=1, max=65535, help="Number all ports upwards from here."),
     ] = None,
+    free_ports: Annotated[
+        bool, typer.Option("--free-ports", help="Let the system choose every port.")
+    ] = False,
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
     types: Annotated[
         list[Path] | None, typer.Option("--types", help="Further directory of device types; may be repeated.")
+    ] = None,
+    devices: Annotated[
+        int | None,
+        typer.Option(
+            "--fleet", min=1, max=10_000, help="So many devices: the scenario's premises again and again."
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers",
+            min=1,
+            max=64,
+            help="Processes to serve them.",
+            show_default="1; of a fleet one a processor",
+        ),
     ] = None,
     stats: Annotated[
         bool, typer.Option("--stats", help="Print at the end how many requests were answered, and how.")
     ] = False,
 ) -> None:
-    """Serve simulated devices on real sockets, from a scenario file, until SIGTERM or Ctrl-C."""
-    chosen = load_scenario(found(scenario))
+    """Serve simulated devices on real lines, from a scenario file, until SIGTERM or Ctrl-C."""
+    if context.invoked_subcommand is not None:
+        return
+    chosen = load_scenario(found(scenario or Path("fleet" if devices else "household")))
+    if devices is not None:
+        chosen = fleet(chosen, devices)
     if speed is not None:
         chosen = chosen.model_copy(update={"speed": speed})
+    if free_ports:
+        chosen = with_free_ports(chosen)
     if port_base is not None:
-        chosen = chosen.with_port_base(port_base)
+        chosen = with_port_base(chosen, port_base)
+    many = workers if workers is not None else default_workers(devices)
 
     def ready(running: Running) -> None:
         if as_json:
             typer.echo(json.dumps(described(running)))
         else:
-            Console().print(table(chosen, running))
+            Console().print(table(running))
 
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        ended = runner.run(_until_signal(chosen, log, types or [], host, ready))
+        ended = runner.run(_until_signal(chosen, log, types or [], host, many, ready))
     if stats:
-        totals = dict(ended.log.totals)
-        typer.echo(json.dumps({"stats": totals}) if as_json else totals_in_words(totals))
+        typer.echo(json.dumps({"stats": ended.totals}) if as_json else totals_in_words(ended.totals))
 
 
 async def _until_signal(
-    scenario: Scenario, log: Path, types: list[Path], host: str, ready: Callable[[Running], None]
-) -> Running:
+    scenario: Scenario,
+    log: Path,
+    types: list[Path],
+    host: str,
+    workers: int,
+    ready: Callable[[Running], None],
+) -> Ended:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    return await run(scenario, log, types=types, host=host, ready=ready, stop=stop)
+    if workers == 1:
+        return await run(scenario, log, types=types, host=host, ready=ready, stop=stop)
+    start = scenario.start or datetime.now().astimezone()
+    scenario = scenario.model_copy(update={"start": start})
+    return await run_crew(scenario, log, workers=workers, types=types, host=host, ready=ready, stop=stop)
+
+
+def default_workers(devices: int | None) -> int:
+    """Return how many processes serve so many devices of a fleet; None: it is none."""
+    if devices is None:
+        return 1
+    return max(1, min(os.cpu_count() or 1, -(-devices // DEVICES_A_WORKER)))
 
 
 def found(scenario: Path) -> Path:
@@ -101,42 +151,26 @@ def found(scenario: Path) -> Path:
 
 def described(running: Running) -> dict[str, object]:
     """Return what `--json` prints when the plant is ready."""
-    return {
-        "ready": True,
-        "scenario": running.plant.scenario.name,
-        "simulated": running.plant.start.isoformat(),
-        "speed": running.plant.scenario.speed,
-        "log": str(running.log.path.resolve()),
-        "devices": [
-            {
-                "premises": one.premises,
-                "device": one.device,
-                "type": one.device_type,
-                "line": one.line,
-                "url": one.url,
-                "host": one.host,
-                "port": one.port,
-                "unit_id": one.unit_id,
-                "counter": one.counter,
-            }
-            for one in running.addresses
-        ],
-    }
+    told: dict[str, object] = msgspec.to_builtins(running)
+    return {"ready": True, **told}
 
 
-def table(scenario: Scenario, running: Running) -> Table:
+def table(running: Running) -> Table:
     """Return the devices as a table for people."""
+    more = len(running.devices) - MOST_ROWS
+    rest = f"and {more} more, see portico simulate ctl list. " if more > 0 else ""
+    begun = datetime.fromisoformat(running.simulated)
     shown = Table(
-        title=f"{scenario.name} at {running.plant.start:%Y-%m-%d %H:%M}, {scenario.speed:g} times as fast",
+        title=f"{running.scenario} at {begun:%Y-%m-%d %H:%M}, {running.speed:g} times as fast",
         title_justify="left",
-        caption=f"Log: {running.log.path}. End by Ctrl-C.",
+        caption=f"{rest}Log: {running.log}. End by Ctrl-C.",
         caption_justify="left",
         box=None,
     )
     for heading in ("device", "type", "line", "unit id"):
         shown.add_column(heading, no_wrap=True)
-    for one in running.addresses:
-        shown.add_row(one.device, one.device_type, one.url, str(one.unit_id))
+    for one in running.devices[:MOST_ROWS]:
+        shown.add_row(one.device, one.type, one.url, str(one.unit_id))
     return shown
 
 

@@ -5,7 +5,8 @@ which counts down, and then falls back, whoever still talks. `"watchdog"`: it fa
 request reached the device for that long; 0 switches the watchdog off. `"none"`: it stays.
 
 Time is an argument, in seconds of a clock that never goes back: a device's own timer runs in real
-time, also where the simulated day runs faster. Not here: registers, and what the value does.
+time, also where the simulated day runs faster. Not here: registers, and what the order does
+(`simulator.effect`).
 """
 
 from decimal import Decimal
@@ -28,12 +29,11 @@ class Control:
         self.default: Final = default
         self.hold: Final = hold
         self.value = default
-        self.cycles = 0
-        """How often the value left its default."""
+        """The order that stands."""
+        self.changed_s = 0.0
+        """When it became that."""
         self._preset_s = 0.0
         self._until_s: float | None = None
-        self._away_s = 0.0
-        self._since_s = 0.0
 
     @property
     def active(self) -> bool:
@@ -42,12 +42,7 @@ class Control:
 
     def write(self, value: Decimal, now_s: float) -> None:
         """Take a value; a timer starts anew with what its register says."""
-        was_active = self.active
-        if was_active:
-            self._away_s += now_s - self._since_s
-        self._since_s = now_s
-        self.value = value
-        self.cycles += self.active and not was_active
+        self._become(value, now_s)
         if self.hold is Hold.TIMER:
             self._preset_s = self.hold_s(now_s) if self.active else 0.0
             self._until_s = None
@@ -70,8 +65,7 @@ class Control:
         """Fall back if the hold has run out; tell whether it did."""
         if self._until_s is None or now_s < self._until_s or not self.active:
             return False
-        self._away_s += max(0.0, self._until_s - self._since_s)
-        self.value = self.default
+        self._become(self.default, self._until_s)
         self._until_s = None
         if self.hold is Hold.TIMER:
             self._preset_s = 0.0
@@ -83,9 +77,19 @@ class Control:
             return max(0.0, self._until_s - now_s)
         return self._preset_s
 
-    def away_s(self, now_s: float) -> float:
-        """Return for how long, in all, the value differed from its default."""
-        return self._away_s + (now_s - self._since_s if self.active else 0.0)
+    def lose(self, now_s: float) -> bool:
+        """Forget the order, and what is left of a timer, for want of power; tell whether there was one."""
+        was_active = self.active
+        self._become(self.default, now_s)
+        self._until_s = None
+        if self.hold is Hold.TIMER:
+            self._preset_s = 0.0
+        return was_active
+
+    def _become(self, value: Decimal, at_s: float) -> None:
+        if value != self.value:
+            self.value = value
+            self.changed_s = max(at_s, self.changed_s)
 
     def _arm(self, now_s: float) -> None:
         match self.hold:

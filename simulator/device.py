@@ -8,22 +8,23 @@ Relies on `simulator.registers` for addresses and `simulator.encoding` for bytes
 """
 
 import math
-import struct
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Final, Protocol
 
-from drivers.types import DeviceType, HoldRegister, PointType, RegisterType, Table
+from drivers.types import DeviceType, PointType, RegisterType, Table
 from simulator import pdu
-from simulator.control import Control, Hold
-from simulator.encoding import Plain, decode, encode, unit_factor
-from simulator.faults import Condition
-from simulator.pdu import DEVICE_FAILURE, ILLEGAL_ADDRESS, ILLEGAL_VALUE, READS, Refusal, Request
-from simulator.registers import Registers, extent_of, hold_width, inside
+from simulator.bends import CLOCK, COUNTER, Bend, bend, is_number, number
+from simulator.effect import Behaviour
+from simulator.encoding import Plain, encode, unit_factor
+from simulator.faults import Condition, Fault
+from simulator.orders import Journal, Orders
+from simulator.pdu import DEVICE_FAILURE, READS, Request
+from simulator.registers import Registers, extent_of, inside
 
-COUNTER: Final = "PollCount"
-"""The quantity that counts answered reads which touch it."""
+NEVER: Final = 1 << 30
+"""Added to the count in an answer that must not be believed: a count that no proof ever names."""
 MOST_REQUESTS_KNOWN: Final = 1000
 
 
@@ -44,14 +45,6 @@ class Source(Protocol):
         ...
 
 
-class Journal(Protocol):
-    """What a device reports at once."""
-
-    def counted(self, device: str, point: str, count: int) -> None: ...
-
-    def written(self, device: str, point: str, value: Decimal, cause: str) -> None: ...
-
-
 class Device:
     """One unit; answers requests and falls back by itself."""
 
@@ -65,6 +58,7 @@ class Device:
         clock: Callable[[], float],
         counts: Mapping[str, int],
         shed: Callable[[bool], None],
+        behaviour: Behaviour = Behaviour(),
     ) -> None:
         """Build the device.
 
@@ -77,41 +71,40 @@ class Device:
         self._source = source
         self._journal = journal
         self._clock = clock
-        self._shed = shed
         self._registers = Registers(device_type)
         self._encoded: int | None = None
         self._known: dict[Request, int] = {}
         self.counts: Final = {
             point.name: counts.get(point.name, 0) for point in device_type.points if point.quantity == COUNTER
         }
-        self._controls = {
-            point.name: Control(default=point.write.default, hold=Hold(point.write.hold))
-            for point in device_type.points
-            if point.write is not None
-        }
-        orders = {
-            point.name: (self._controls[point.name], Decimal(str(unit_factor(point.unit))))
-            for point in device_type.points
-            if point.write is not None
-        }
-        self._shows = {
-            point.write.feedback: orders[point.name]
-            for point in device_type.points
-            if point.write is not None and point.write.feedback
-        } | orders
-        self._holds = {
-            point.name: self._controls[writable.name]
-            for point in device_type.points
-            for writable, hold in writable_with_hold(device_type)
-            if (hold.table, hold.address) == (point.table, point.address)
-        }
+        self._orders = Orders(
+            name,
+            device_type,
+            behaviour=behaviour,
+            condition=self.condition,
+            journal=journal,
+            shed=shed,
+            water_c=self._water_c,
+        )
+        self._bends: dict[object, Bend] = {}
+        self._moves = any(point.quantity == CLOCK for point in device_type.points)
+        self._vain = False
 
     def answer(self, request: bytes) -> bytes:
         """Return the answer to a request; a read of a counter counts."""
-        now_s = self._clock()
-        for control in self._controls.values():
-            control.feed(now_s)
+        self._orders.feed(self._clock())
         return pdu.answer(self, request)
+
+    def answer_in_vain(self, request: bytes) -> bytes:
+        """Return the answer to a request whose answer must not be believed; writes are done all the same.
+
+        Nothing counts, and a counter shows a count that it never gives, so that whoever stores it is caught.
+        """
+        self._vain, self._encoded = True, None
+        try:
+            return self.answer(request)
+        finally:
+            self._vain, self._encoded = False, None
 
     def pretend(self, request: bytes) -> bytes:
         """Return what the answer would be, without writing or counting anything."""
@@ -134,11 +127,70 @@ class Device:
         return found
 
     def settle(self) -> None:
-        """Let holds run out whose time has come."""
+        """Let holds run out, and orders come into effect, whose time has come."""
+        self._orders.settle(self._clock())
+
+    def check(self, fault: Fault) -> None:
+        """ValueError with a sentence when a fault cannot show on this device."""
+        if fault.kind.bends:
+            bend(self.type, fault, self.values(), self._clock(), self._orders.points)
+        elif fault.points:
+            raise ValueError(f"{fault.kind.value} shows on the whole device, so it names no points")
+
+    def begin(self, key: object, fault: Fault) -> list[str]:
+        """Let a fault begin; return the points that it bends. ValueError with a sentence when it cannot.
+
+        `key` is what `end` is called with.
+        """
         now_s = self._clock()
-        for name, control in self._controls.items():
-            if control.settle(now_s):
-                self._after_change(name, "hold")
+        self.check(fault)
+        if fault.kind.bends:
+            self._bends[key] = bend(self.type, fault, self.values(), now_s, self._orders.points)
+            self._encoded = None
+        self.condition.begin(fault)
+        if fault.kind.is_dark:
+            self._orders.lose(now_s)
+        return self._bends[key].points if fault.kind.bends else []
+
+    def end(self, key: object, fault: Fault) -> None:
+        """Let a fault end."""
+        self.condition.end(fault)
+        self._bends.pop(key, None)
+        self._encoded = None
+        self.settle()
+
+    def set(self, key: object, name: str, text: str) -> bool:
+        """Set a point by hand; return whether that stays until `release`, for an order is only given.
+
+        A cumulative value goes on from there, any other stays. ValueError with a sentence when the point
+        cannot show such a value.
+        """
+        try:
+            point = self.type.point(name)
+        except KeyError:
+            raise ValueError(f"a {self.type.name} has no point {name}") from None
+        if point.quantity == COUNTER:
+            raise ValueError(f"{name} counts answered reads for proofs, so its value is never set")
+        value = parsed(point, text)
+        self._encoded = None
+        if self._orders.takes(name) and not isinstance(value, str):
+            self._orders.order(name, Decimal(value), self._clock())
+            return False
+        if not is_number(point) or isinstance(value, str):
+            self._bends[key] = Bend(fixed={name: value})
+            return True
+        plain = float(value) / unit_factor(point.unit)
+        now_s = self._clock()
+        if point.cumulative:
+            self._bends[key] = Bend(added={name: plain - number(self.values()[name])}, began_s=now_s)
+        else:
+            self._bends[key] = Bend(fixed={name: plain})
+        return True
+
+    def release(self, key: object) -> None:
+        """Let a value set by hand go back to what it is."""
+        self._bends.pop(key, None)
+        self._encoded = None
 
     def read_bits(self, table: Table, address: int, count: int) -> bytes:
         self._registers.check(table, address, count)
@@ -151,36 +203,38 @@ class Device:
 
     def read_registers(self, table: Table, address: int, count: int) -> bytes:
         self._registers.check(table, address, count)
-        if self.counts:
+        if self.counts and not self._vain:
             self._count(table, address, count)
         self._refresh()
         return self._registers.read(table, address, count)
 
     def write_bits(self, function: int, address: int, bits: tuple[bool, ...]) -> None:
-        self._write(Table.COIL, address, bytes(bits), function)
+        self._orders.write(Table.COIL, address, bytes(bits), function, self._clock())
 
     def write_registers(self, function: int, address: int, registers: bytes) -> None:
-        self._write(Table.HOLDING, address, registers, function)
+        self._orders.write(Table.HOLDING, address, registers, function, self._clock())
 
     def values(self) -> dict[str, Plain]:
         """Return what each point shows now, by point name and before scale."""
         now_s = self._clock()
         plant = self._source.quantities()
-        return {point.name: self._value(point, plant, now_s) for point in self.type.points}
+        found = {point.name: self._value(point, plant, now_s) for point in self.type.points}
+        for one in self._bends.values():
+            for name in one.points:
+                found[name] = one.shown(name, found[name], now_s)
+        return found
 
     def _value(self, point: PointType, plant: Mapping[str, Plain], now_s: float) -> Plain:
-        if point.name in self._shows:
-            control, factor = self._shows[point.name]
-            return control.value / factor
         if point.name in self.counts:
-            return self.counts[point.name]
-        if point.name in self._holds:
-            return math.ceil(self._holds[point.name].hold_s(now_s))
-        if self._controls:
+            return self.counts[point.name] + NEVER * self._vain
+        if self._orders.any:
+            order = self._orders.shown(point.name, now_s)
+            if order is not None:
+                return order
             if point.quantity == "Cycles":
-                return sum(control.cycles for control in self._controls.values())
+                return self._orders.cycles()
             if point.quantity == "ShedSeconds":
-                return int(sum(control.away_s(now_s) for control in self._controls.values()))
+                return int(self._orders.away_s(now_s))
         known = plant.get(point.quantity)
         if known is None:
             known = self._identity(point)
@@ -206,9 +260,9 @@ class Device:
 
     def _refresh(self) -> None:
         """Encode every point anew if the plant has moved on since."""
-        if self._controls:
+        if self._orders.any:
             self.settle()
-        elif self._encoded == self._source.version:
+        elif self._encoded == self._source.version and not self._moves:
             return
         self._encoded = self._source.version
         shown = self.values()
@@ -224,14 +278,13 @@ class Device:
                 self._registers.write(extent.table, extent.first, packed[place].to_bytes(2, "big"))
             else:
                 self._registers.write(extent.table, extent.first, encode(point, value))
-        self._show_hold_registers()
-
-    def _show_hold_registers(self) -> None:
-        """Encode hold registers that are no point of their own."""
-        for point, hold in writable_with_hold(self.type):
-            seconds = math.ceil(self._controls[point.name].hold_s(self._clock()))
-            body = min(seconds, int(hold.max)).to_bytes(2 * hold_width(hold), "big")
+        # Hold registers need not be points of their own.
+        for hold, body in self._orders.hold_registers(self._clock()):
             self._registers.write(hold.table, hold.address, body)
+
+    def _water_c(self) -> float | None:
+        found = self._source.quantities().get("TmpWater")
+        return None if found is None else number(found)
 
     def _count(self, table: Table, address: int, count: int) -> None:
         for point in self.type.points:
@@ -242,75 +295,23 @@ class Device:
                 self._journal.counted(self.name, point.name, self.counts[point.name])
                 self._encoded = None
 
-    def _write(self, table: Table, address: int, body: bytes, function: int) -> None:
-        """Apply a write: all of it lies in writable places and is allowed, or nothing happens."""
-        width = 1 if table.is_bits else 2
-        at, end = address, address + len(body) // width
-        acts: list[tuple[int, str, Decimal]] = []
-        while at < end:
-            acts_here, taken = self._act(table, at, body[(at - address) * width :], function)
-            acts.append(acts_here)
-            at += taken
-        now_s = self._clock()
-        # A hold that comes with its order is set before the order counts.
-        for _, name, value in sorted(acts):
-            control = self._controls[name.removesuffix("/hold")]
-            if name.endswith("/hold"):
-                control.write_hold(float(value), now_s)
-                self._journal.written(self.name, name, value, "write")
-            else:
-                control.write(value, now_s)
-                self._after_change(name, "write", value)
 
-    def _act(self, table: Table, at: int, body: bytes, function: int) -> tuple[tuple[int, str, Decimal], int]:
-        """Return what writing at an address means, (order, name, value), and how many addresses it takes."""
-        for point in self.type.points:
-            if point.write is None:
-                continue
-            extent, hold = extent_of(point), point.write.hold_register
-            if extent.table is table and extent.first == at:
-                size = extent.end - extent.first
-                return (1, point.name, self._allowed(point, body, size, function)), size
-            if hold is not None and hold.table is table and hold.address == at:
-                wanted = 2 * hold_width(hold)
-                seconds = int.from_bytes(body[:wanted], "big")
-                if len(body) < wanted:
-                    raise Refusal(ILLEGAL_ADDRESS)
-                if seconds > hold.max:
-                    raise Refusal(ILLEGAL_VALUE)
-                return (0, f"{point.name}/hold", Decimal(seconds)), hold_width(hold)
-        raise Refusal(ILLEGAL_ADDRESS)
-
-    def _allowed(self, point: PointType, body: bytes, size: int, function: int) -> Decimal:
-        """Return the value that a write gives to a point, or refuse it."""
-        assert point.write is not None
-        if point.table.is_bits:
-            value = Decimal(body[0])
-        else:
-            if len(body) < 2 * size or (function == 6 and point.write.function == "registers"):
-                raise Refusal(ILLEGAL_ADDRESS)
-            try:
-                value = decode(point, body[: 2 * size])
-            except (ValueError, struct.error) as error:
-                raise Refusal(ILLEGAL_VALUE) from error
-        low, high, step = point.write.min, point.write.max, point.write.step
-        if not low <= value <= high or (step and (value - low) % step):
-            raise Refusal(ILLEGAL_VALUE)
-        return value
-
-    def _after_change(self, name: str, cause: str, value: Decimal | None = None) -> None:
-        control = self._controls[name]
-        self._journal.written(self.name, name, control.value if value is None else value, cause)
-        self._shed(any(one.active for one in self._controls.values()))
-
-
-def writable_with_hold(device_type: DeviceType) -> list[tuple[PointType, HoldRegister]]:
-    """Return the writable points that have a hold register, each with it."""
-    return [
-        (point, point.write.hold_register)
-        for point in device_type.points
-        if point.write is not None and point.write.hold_register is not None
-    ]
+def parsed(point: PointType, text: str) -> Plain:
+    """Return the value that a text names for a point, in its own unit. ValueError when it names none."""
+    if point.type is RegisterType.STRING:
+        return text
+    if not is_number(point):
+        found = {"0": False, "1": True, "false": False, "true": True}.get(text.lower())
+        if found is None:
+            raise ValueError(f"{point.name} is 0 or 1, not {text!r}")
+        return found
+    try:
+        value = Decimal(text)
+    except InvalidOperation:
+        value = Decimal("nan")
+    if not value.is_finite():
+        raise ValueError(f"{point.name} is a number, not {text!r}")
+    return value
 
 
 def fallback(point: PointType, elapsed_s: float) -> Plain:

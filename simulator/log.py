@@ -32,7 +32,10 @@ class PlantLogFailed(PorticoError):
 class Asked:
     """What one line of kind `requests` counts."""
 
+    line: str
+    """Premises and line."""
     port: int
+    """0 where the line has none: a serial port, a device that dials in."""
     unit_id: int
     device: str
     """Empty when no device has that unit id."""
@@ -42,7 +45,7 @@ class Asked:
     points: int
     """Points of the device's type that lie wholly inside the request, of those polled by default."""
     outcome: str
-    """ok | late | silent | exception <code> | garbage | close: see `simulator/README.md`."""
+    """ok | late | silent | exception <code> | garbage and others: see `simulator/README.md`."""
 
 
 class PlantLog:
@@ -111,6 +114,7 @@ class PlantLog:
                     "kind": "requests",
                     "ms": first_ms,
                     "to_ms": last_ms,
+                    "line": asked.line,
                     "port": asked.port,
                     "unit_id": asked.unit_id,
                     "device": asked.device,

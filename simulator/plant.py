@@ -13,27 +13,35 @@ from typing import Final
 
 from core.errors import ConfigError
 from drivers.types import DeviceType
-from simulator.device import Device, Journal
+from simulator.bends import CLOCK
+from simulator.device import Device
 from simulator.encoding import Plain
 from simulator.household import Equipment, Household
 from simulator.loads import Moment
 from simulator.mains import Mains
 from simulator.meter import Metering
-from simulator.scenario import DevicePart, PremisesPart, Scenario
+from simulator.orders import Journal
+from simulator.parts import DevicePart, LinePart, PremisesPart, Scenario
 
 STEP_MS: Final = 1000
+EPOCH_2000_S: Final = 946_684_800.0
+"""2000-01-01 00:00 UTC as Unix time, from where SunSpec counts its `Tms`."""
 MOST_HOUSE_STEPS: Final = 500
 """Steps of houses taken in one call of `advance`, some ten milliseconds; more needs several calls."""
 
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """A port to open, with the devices behind it by unit id."""
+    """A line to open, with the devices behind it by unit id."""
 
     premises: str
-    line: str
-    port: int
+    part: LinePart
     devices: Mapping[int, Device]
+
+    @property
+    def line(self) -> str:
+        """The line's name; a device that has a port of its own gives it its own name."""
+        return self.part.name
 
 
 class Place:
@@ -63,6 +71,7 @@ class Place:
             assert isinstance(now, float)
             found[f"{name}Partial"] = now - since
         found["OpTms"] = int(self.elapsed_s())
+        found[CLOCK] = self._plant.clock_s()
         return found
 
 
@@ -93,6 +102,7 @@ class Plant:
         self._mains = Mains(str(scenario.seed), hz=scenario.mains.hz, v=scenario.mains.v)
         self._households: list[Household] = []
         self._journal, self._clock, self._counts = journal, clock, counts
+        self._real_s, self._began_s = now.timestamp(), clock()
         faults: list[str] = []
         listeners = [listener for part in scenario.premises for listener in self._build(part, types, faults)]
         if faults:
@@ -105,6 +115,10 @@ class Plant:
     def now(self) -> datetime:
         """Simulated time."""
         return datetime.fromtimestamp(self.start.timestamp() + self.steps * STEP_MS / 1000, UTC)
+
+    def clock_s(self) -> float:
+        """Return what the clock of a device shows: real time, which is what a gateway compares it with."""
+        return self._real_s + self._clock() - self._began_s - EPOCH_2000_S
 
     def advance(self, to_s: float) -> int:
         """Live until so many seconds of real time after the start; return how many steps are still owed."""
@@ -149,10 +163,11 @@ class Plant:
         for line in part.line:
             on_line = [one for one in part.device if one.line == line.name and one.name in devices]
             behind = {one.unit_id: devices[one.name] for one in on_line}
-            yield Listener(part.name, line.name, line.port, behind)
+            yield Listener(part.name, line, behind)
         for one in part.device:
             if one.line is None and one.name in devices:
-                yield Listener(part.name, one.name, one.port, {one.unit_id: devices[one.name]})
+                alone = LinePart(name=one.name, port=one.port)
+                yield Listener(part.name, alone, {one.unit_id: devices[one.name]})
 
     def _device(self, part: DevicePart, household: Household, device_type: DeviceType) -> Device:
         measures = part.measures or part.controls or None
@@ -168,4 +183,5 @@ class Plant:
             clock=self._clock,
             counts={point: count for (device, point), count in self._counts.items() if device == part.name},
             shed=shed,
+            behaviour=part.behaviour.behaviour(),
         )

@@ -3,162 +3,33 @@
 Read from TOML; every fault of a file is told at once, each with its place. The format stands in
 `simulator/README.md`; examples are `simulator/scenarios/*.toml`.
 
-Relies on pydantic. Not here: device types, whose names are only checked where they are loaded.
+Relies on `simulator.parts`. Not here: device types, whose names are only checked where they are loaded.
 """
 
 import json
-import re
 import tomllib
 from collections.abc import Iterator
-from datetime import datetime
 from itertools import count
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self, TypeVar
+from typing import Final
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from core.errors import ConfigError
-from core.ids import name_fault
-from simulator.faults import Fault, FaultKind
+from simulator.parts import FILES, PremisesPart, Scenario, seconds
 
-_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|min|h)")
-_SECONDS: Final = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}
-Part = TypeVar("Part")
+__all__ = [
+    "SCENARIOS",
+    "Scenario",
+    "fleet",
+    "load_scenario",
+    "seconds",
+    "spread",
+    "with_free_ports",
+    "with_port_base",
+]
+
 SCENARIOS: Final = Path(__file__).parent / "scenarios"
-
-
-def seconds(text: object) -> object:
-    """Return the seconds in "10s", "500ms", "1.5min", "2h"; anything else is left for pydantic to refuse."""
-    found = _DURATION.fullmatch(text) if isinstance(text, str) else None
-    if found is None:
-        raise ValueError(f"{text!r} is no duration: write a number and ms, s, min or h, such as '10s'")
-    return float(found[1]) * _SECONDS[found[2]]
-
-
-def _named(text: str) -> str:
-    fault = name_fault(text)
-    if fault is not None:
-        raise ValueError(f"{text!r} {fault}")
-    return text
-
-
-def _zoned(moment: datetime) -> datetime:
-    if moment.tzinfo is None:
-        raise ValueError("needs an offset such as +01:00, which is also the local time of the day's habits")
-    return moment
-
-
-def _some(parts: tuple[Part, ...]) -> tuple[Part, ...]:
-    if not parts:
-        raise ValueError("needs at least one")
-    return parts
-
-
-Name = Annotated[str, AfterValidator(_named)]
-Seconds = Annotated[float, BeforeValidator(seconds), Field(ge=0)]
-PortNumber = Annotated[int, Field(ge=0, le=65535)]
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class MainsPart(_Part):
-    """The public supply."""
-
-    hz: Annotated[float, Field(ge=45, le=65)] = 50.0
-    v: Annotated[float, Field(ge=100, le=300)] = 230.0
-
-
-class LinePart(_Part):
-    """One listening port of some premises."""
-
-    name: Name
-    port: PortNumber = 0
-
-
-class DevicePart(_Part):
-    """One device."""
-
-    name: Name
-    type: Name
-    line: Name | None = None
-    """Its line; without one it has a port of its own."""
-    port: PortNumber = 0
-    unit_id: Annotated[int, Field(ge=0, le=255)] = 1
-    measures: tuple[Name, ...] | None = None
-    """Loads that it meters; without, those it controls, else the whole house."""
-    controls: tuple[Name, ...] = ()
-    """Loads without power while a writable point of the device differs from its default."""
-
-
-class PremisesPart(_Part):
-    """One house, or several alike with other seeds."""
-
-    name: Name
-    copies: Annotated[int, Field(ge=1, le=1000)] | None = None
-    """As many houses; "-01" and so on is added to the names of premises, lines and devices."""
-    people: Annotated[int, Field(ge=1, le=10)] = 3
-    ev_w: Annotated[float, Field(ge=0, le=50_000)] = 11_000.0
-    water_heater_w: Annotated[float, Field(ge=0, le=20_000)] = 2_000.0
-    solar_peak_w: Annotated[float, Field(ge=0, le=100_000)] = 0.0
-    line: tuple[LinePart, ...] = ()
-    device: Annotated[tuple[DevicePart, ...], AfterValidator(_some)]
-
-
-class FaultPart(_Part):
-    """Something that goes wrong, `at` so long after the plant is ready."""
-
-    device: Name
-    kind: Literal["silent", "slow", "exception", "garbage", "close"]
-    at: Seconds = 0.0
-    lasts: Annotated[float | None, BeforeValidator(seconds), Field(alias="for", gt=0)] = None
-    """Without it: to the end."""
-    ms: Annotated[int, Field(ge=1, le=600_000)] = 1000
-    code: Annotated[int, Field(ge=1, le=255)] = 4
-
-    def fault(self) -> Fault:
-        """Return the fault, apart from its time."""
-        return Fault(FaultKind(self.kind), ms=self.ms, code=self.code)
-
-
-class Scenario(_Part):
-    """The whole file."""
-
-    name: Name
-    seed: int = 1
-    speed: Annotated[float, Field(gt=0, le=3600)] = 1.0
-    """Simulated seconds a second."""
-    start: Annotated[datetime | None, AfterValidator(lambda at: at and _zoned(at))] = None
-    """Simulated time when the plant starts; without it the wall clock's."""
-    mains: MainsPart = MainsPart()
-    premises: Annotated[tuple[PremisesPart, ...], AfterValidator(_some)]
-    fault: tuple[FaultPart, ...] = ()
-
-    def spread(self) -> Self:
-        """Return the scenario with every copy of a house written out."""
-        return self.model_copy(
-            update={"premises": tuple(one for part in self.premises for one in _copies(part))}
-        )
-
-    def with_port_base(self, base: int) -> Self:
-        """Return the scenario with every port numbered upwards from `base`, in the order of the file."""
-        numbers = count(base)
-
-        def number() -> int:
-            if (found := next(numbers)) > 65535:
-                raise ConfigError(f"from port {base} on there are too few: choose a lower --port-base.")
-            return found
-
-        def premises(part: PremisesPart) -> PremisesPart:
-            lines = tuple(line.model_copy(update={"port": number()}) for line in part.line)
-            devices = tuple(
-                device if device.line is not None else device.model_copy(update={"port": number()})
-                for device in part.device
-            )
-            return part.model_copy(update={"line": lines, "device": devices})
-
-        return self.model_copy(update={"premises": tuple(premises(part) for part in self.premises)})
 
 
 def load_scenario(path: Path) -> Scenario:
@@ -170,9 +41,12 @@ def load_scenario(path: Path) -> Scenario:
         raise ConfigError(f"{path} cannot be read: {error.strerror}.") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not TOML: {error}.") from error
+    for premises in _tables(document, "premises"):
+        for line in _tables(premises, "line"):
+            _from(path.parent, line)
     try:
         # By way of JSON, where strictness knows that an array may be a tuple and a time is a text.
-        found = Scenario.model_validate_json(json.dumps(document, default=str)).spread()
+        found = spread(Scenario.model_validate_json(json.dumps(document, default=str)))
     except ValidationError as error:
         faults = tuple(
             f"{'.'.join(map(str, fault['loc']))}: {fault['msg'].removeprefix('Value error, ')}"
@@ -185,6 +59,19 @@ def load_scenario(path: Path) -> Scenario:
     raise ConfigError(
         f"{path} has {len(faults)} fault{'s' * (len(faults) > 1)}: correct what is listed.", faults
     )
+
+
+def _tables(document: dict[str, object], key: str) -> list[dict[str, object]]:
+    """Return the tables of an array, none where there is something else, which validation finds."""
+    found = document.get(key)
+    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+
+
+def _from(directory: Path, line: dict[str, object]) -> None:
+    """Let the files that a line names be meant from where the scenario is."""
+    for name in FILES & line.keys():
+        if isinstance(line[name], str):
+            line[name] = str(directory.resolve() / str(line[name]))
 
 
 def contradictions(scenario: Scenario) -> Iterator[str]:
@@ -221,38 +108,112 @@ def contradictions(scenario: Scenario) -> Iterator[str]:
             yield f"fault.{number}.device: no device is called {fault.device}"
 
 
+def spread(scenario: Scenario) -> Scenario:
+    """Return a scenario with every copy of a house written out."""
+    return scenario.model_copy(
+        update={"premises": tuple(one for part in scenario.premises for one in _copies(part))}
+    )
+
+
+def fleet(scenario: Scenario, devices: int) -> Scenario:
+    """Return a scenario with so many devices: its premises again and again, each numbered, on free ports.
+
+    The last premises may be left with fewer devices. A scripted fault befalls the device in every copy.
+    """
+    each = sum(len(part.device) for part in scenario.premises)
+    rounds = -(-devices // each)
+    digits = max(2, len(str(rounds)))
+    found: list[PremisesPart] = []
+    left = devices
+    for number in range(1, rounds + 1):
+        for part in scenario.premises:
+            if left:
+                one = numbered(_without_ports(part), number, digits)
+                found.append(one.model_copy(update={"device": one.device[:left]}))
+                left -= len(found[-1].device)
+    known = {device.name for part in found for device in part.device}
+    faults = tuple(
+        fault.model_copy(update={"device": name})
+        for fault in scenario.fault
+        for number in range(1, rounds + 1)
+        if (name := f"{fault.device}-{number:0{digits}d}") in known
+    )
+    return scenario.model_copy(update={"premises": tuple(found), "fault": faults})
+
+
+def with_port_base(scenario: Scenario, base: int) -> Scenario:
+    """Return a scenario with every port numbered upwards from `base`, in the order of the file."""
+    numbers = count(base)
+
+    def number() -> int:
+        if (found := next(numbers)) > 65535:
+            raise ConfigError(f"from port {base} on there are too few: choose a lower --port-base.")
+        return found
+
+    def premises(part: PremisesPart) -> PremisesPart:
+        lines = tuple(
+            line.model_copy(update={"port": number()}) if line.has_port else line for line in part.line
+        )
+        devices = tuple(
+            device if device.line is not None else device.model_copy(update={"port": number()})
+            for device in part.device
+        )
+        return part.model_copy(update={"line": lines, "device": devices})
+
+    return scenario.model_copy(update={"premises": tuple(premises(part) for part in scenario.premises)})
+
+
+def with_free_ports(scenario: Scenario) -> Scenario:
+    """Return a scenario that leaves the choice of every port to the system."""
+    return scenario.model_copy(update={"premises": tuple(_without_ports(part) for part in scenario.premises)})
+
+
+def numbered(part: PremisesPart, number: int, digits: int, *, block: int = 0) -> PremisesPart:
+    """Return one copy of premises: its number ends every name, given ports go on by `block` a copy."""
+
+    def name(text: str) -> str:
+        return f"{text}-{number:0{digits}d}"
+
+    def moved(port: int) -> int:
+        return port + (number - 1) * block if port else 0
+
+    return part.model_copy(
+        update={
+            "name": name(part.name),
+            "copies": None,
+            "line": tuple(
+                line.model_copy(update={"name": name(line.name), "port": moved(line.port)})
+                for line in part.line
+            ),
+            "device": tuple(
+                device.model_copy(
+                    update={
+                        "name": name(device.name),
+                        "line": None if device.line is None else name(device.line),
+                        "port": moved(device.port),
+                    }
+                )
+                for device in part.device
+            ),
+        }
+    )
+
+
 def _copies(part: PremisesPart) -> Iterator[PremisesPart]:
     if part.copies is None:
         yield part
         return
+    # A given port is that of the first copy's line; the next copies follow, one block after another.
+    block = sum(line.has_port for line in part.line) + sum(device.line is None for device in part.device)
+    digits = max(2, len(str(part.copies)))
     for number in range(1, part.copies + 1):
+        yield numbered(part, number, digits, block=block)
 
-        def numbered(name: str, number: int = number) -> str:
-            return f"{name}-{number:02d}"
 
-        # A given port is that of the first copy's line; the next copies follow, one block after another.
-        width = len(part.line) + sum(device.line is None for device in part.device)
-
-        def moved(port: int, number: int = number, width: int = width) -> int:
-            return port + (number - 1) * width if port else 0
-
-        yield part.model_copy(
-            update={
-                "name": numbered(part.name),
-                "copies": None,
-                "line": tuple(
-                    line.model_copy(update={"name": numbered(line.name), "port": moved(line.port)})
-                    for line in part.line
-                ),
-                "device": tuple(
-                    device.model_copy(
-                        update={
-                            "name": numbered(device.name),
-                            "line": None if device.line is None else numbered(device.line),
-                            "port": moved(device.port),
-                        }
-                    )
-                    for device in part.device
-                ),
-            }
-        )
+def _without_ports(part: PremisesPart) -> PremisesPart:
+    return part.model_copy(
+        update={
+            "line": tuple(line.model_copy(update={"port": 0}) for line in part.line),
+            "device": tuple(device.model_copy(update={"port": 0}) for device in part.device),
+        }
+    )

@@ -27,7 +27,9 @@ def test_an_unknown_scenario_names_those_that_there_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigError, match=f"no scenario {name}: give a file, or one of household, street"):
+    with pytest.raises(
+        ConfigError, match=f"no scenario {name}: give a file, or one of fleet, household, street"
+    ):
         found(Path(name))
 
 

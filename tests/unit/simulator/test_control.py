@@ -21,7 +21,7 @@ def test_a_timer_falls_back_when_its_seconds_are_over_and_not_before() -> None:
     assert not relay.settle(110.9)
     assert relay.value == ON
     assert relay.settle(111.0)
-    assert (relay.value, relay.hold_s(111.0), relay.cycles, relay.away_s(200.0)) == (OFF, 0.0, 1, 10.0)
+    assert (relay.value, relay.hold_s(111.0), relay.changed_s) == (OFF, 0.0, 111.0)
     assert not relay.settle(112.0)
 
 
@@ -50,15 +50,14 @@ def test_writing_the_value_again_does_not_extend_a_running_timer() -> None:
     relay.write_hold(10, 100.0)
     relay.write(ON, 100.0)
     relay.write(ON, 106.0)
+    assert relay.changed_s == 100.0
     assert relay.settle(110.0)
-    assert relay.cycles == 1
 
 
 def test_a_timer_without_seconds_falls_back_at_once() -> None:
     relay = control(Hold.TIMER)
     relay.write(ON, 100.0)
     assert relay.value == OFF
-    assert relay.cycles == 1
 
 
 def test_going_back_to_the_default_forgets_the_hold() -> None:
@@ -66,7 +65,7 @@ def test_going_back_to_the_default_forgets_the_hold() -> None:
     relay.write_hold(10, 100.0)
     relay.write(ON, 100.0)
     relay.write(OFF, 104.0)
-    assert (relay.hold_s(104.0), relay.away_s(120.0)) == (0.0, 4.0)
+    assert relay.hold_s(104.0) == 0.0
     relay.write(ON, 105.0)
     assert relay.value == OFF
 
@@ -95,4 +94,16 @@ def test_without_a_hold_the_value_stays() -> None:
     switch.write(ON, 100.0)
     switch.feed(101.0)
     assert not switch.settle(1e9)
-    assert switch.away_s(160.0) == 60
+    assert switch.active
+
+
+@pytest.mark.parametrize("hold", list(Hold))
+def test_without_power_an_order_and_what_is_left_of_its_timer_are_forgotten(hold: Hold) -> None:
+    switch = control(hold)
+    switch.write_hold(60, 100.0)
+    switch.write(ON, 100.0)
+    assert switch.lose(110.0)
+    assert (switch.value, switch.changed_s) == (OFF, 110.0)
+    assert not switch.settle(1e9)
+    assert switch.hold_s(110.0) == (60.0 if hold is not Hold.TIMER else 0.0)
+    assert not switch.lose(111.0)

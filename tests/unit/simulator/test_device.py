@@ -10,8 +10,10 @@ import pytest
 from drivers.modbus.plan import plan
 from drivers.modbus.values import GroupDecoder
 from drivers.types import DeviceType, known_types, load_type
-from simulator.device import Device
+from simulator.device import NEVER, Device
+from simulator.effect import Behaviour
 from simulator.encoding import Plain, unit_factor
+from simulator.faults import Fault, FaultKind
 from simulator.pdu import Request
 from simulator.run import OWN_TYPES
 from tests.unit.simulator.types_made import made
@@ -40,12 +42,16 @@ class Diary:
 
     def __init__(self) -> None:
         self.lines: list[tuple[object, ...]] = []
+        self.effects: list[tuple[object, ...]] = []
 
     def counted(self, device: str, point: str, count: int) -> None:
         self.lines.append(("count", device, point, count))
 
     def written(self, device: str, point: str, value: Decimal, cause: str) -> None:
         self.lines.append((cause, device, point, int(value)))
+
+    def took_effect(self, device: str, point: str, value: Decimal, cause: str) -> None:
+        self.effects.append((cause, device, point, int(value)))
 
 
 class Bench:
@@ -56,6 +62,7 @@ class Bench:
         device_type: DeviceType,
         told: Mapping[str, Plain] | None = None,
         counts: Mapping[str, int] | None = None,
+        behaviour: Behaviour = Behaviour(),
     ) -> None:
         self.now_s = 1000.0
         self.source = Still(told or {})
@@ -70,6 +77,7 @@ class Bench:
             clock=clock,
             counts=counts or {},
             shed=self.shed.append,
+            behaviour=behaviour,
         )
 
     def ask(self, text: str) -> str:
@@ -377,3 +385,154 @@ def test_points_that_are_not_read_by_default_are_not_counted_as_polled() -> None
     assert counted == len(by_default) < len(sdm.type.points)
     assert sdm.points_inside(Request(3, 0, 80)) == 0
     assert sdm.points_inside(Request(16, 0, 80)) == 0
+
+
+def test_an_answer_that_must_not_be_believed_shows_a_count_that_is_never_given() -> None:
+    bench = Bench(COUNTER, counts={"PollCount": 41})
+    found = bench.device.answer_in_vain(bytes.fromhex("03 0000 0002"))
+    assert int.from_bytes(found[2:], "big") == 41 + NEVER
+    assert bench.diary.lines == []
+    assert bench.ask("03 0000 0002") == "03040000002a"
+
+
+def test_an_order_whose_answer_must_not_be_believed_is_done_all_the_same() -> None:
+    bench = Bench(RELAY)
+    bench.ask("06 0000 001e")
+    bench.device.answer_in_vain(bytes.fromhex("05 0000 ff00"))
+    assert bench.shed == [True]
+
+
+def test_a_relay_that_lags_shows_its_order_before_its_effect() -> None:
+    bench = Bench(RELAY, behaviour=Behaviour(delay_s=5))
+    bench.ask("06 0000 001e")
+    bench.ask("05 0000 ff00")
+    assert (bench.row()["LoadShed"], bench.row()["LoadState"], bench.shed) == (True, False, [])
+    bench.now_s += 5
+    assert (bench.row()["LoadState"], bench.shed) == (True, [True])
+    assert bench.diary.effects == [("order", "bench", "LoadShed", 1)]
+
+
+def test_a_device_that_refuses_answers_every_write_with_its_exception_and_reads_as_ever() -> None:
+    bench = Bench(RELAY, {"W": 5.0}, behaviour=Behaviour(refuses=6))
+    assert bench.ask("05 0000 ff00") == "8506"
+    assert bench.ask("05 0001 ff00") == "8502"
+    assert bench.row()["W"] == 5
+
+
+def test_a_thermostat_goes_by_the_temperature_of_the_water() -> None:
+    bench = Bench(RELAY, {"TmpWater": 40.0}, behaviour=Behaviour(warm_c=45))
+    bench.ask("06 0000 ffff")
+    bench.ask("05 0000 ff00")
+    assert (bench.row()["LoadShed"], bench.row()["LoadState"]) == (True, False)
+    bench.source.told["TmpWater"] = 50.0
+    bench.now_s += 1
+    assert bench.row()["LoadState"] is True
+
+
+@pytest.mark.parametrize(("keeps", "after"), [(False, False), (True, True)])
+def test_a_power_cut_takes_the_order_unless_the_device_keeps_it(keeps: bool, after: bool) -> None:
+    bench = Bench(RELAY, behaviour=Behaviour(keeps=keeps))
+    bench.ask("06 0000 ffff")
+    bench.ask("05 0000 ff00")
+    reboot = Fault(FaultKind.REBOOT)
+    bench.device.begin(1, reboot)
+    assert bench.shed == [True, False]
+    bench.now_s += 3
+    bench.device.settle()
+    assert bench.shed == [True, False]
+    bench.device.end(1, reboot)
+    assert (bench.row()["LoadShed"], bench.row()["LoadState"]) == (after, after)
+
+
+def test_a_stuck_contactor_takes_the_order_and_stays() -> None:
+    bench = Bench(RELAY)
+    stuck = Fault(FaultKind.IGNORED_WRITES)
+    bench.device.begin(1, stuck)
+    bench.ask("06 0000 ffff")
+    bench.ask("05 0000 ff00")
+    assert (bench.row()["LoadShed"], bench.row()["LoadState"]) == (True, False)
+    bench.device.end(1, stuck)
+    assert bench.row()["LoadState"] is True
+
+
+def test_a_scripted_refusal_of_writes_goes_before_the_devices_own() -> None:
+    bench = Bench(RELAY, behaviour=Behaviour(refuses=6))
+    bench.device.begin(1, Fault(FaultKind.REFUSED_WRITES, code=1))
+    assert bench.ask("05 0000 ff00") == "8501"
+
+
+METER = load_type("eastron-sdm630")
+
+
+def test_bends_apply_one_after_another_and_end_each_for_itself() -> None:
+    bench = Bench(METER, {"PhVphA": 230.0, "TotWhImp": 5_000_000.0})
+    frozen, jump = (
+        Fault(FaultKind.FROZEN, points=("PhVphA",)),
+        Fault(FaultKind.JUMP, points=("PhVphA",), by=5),
+    )
+    bench.device.begin(1, frozen)
+    bench.device.begin(2, jump)
+    bench.source.told["PhVphA"] = 231.0
+    bench.source.version += 1
+    assert bench.row()["PhVphA"] == 2350
+    bench.device.end(1, frozen)
+    assert bench.row()["PhVphA"] == 2360
+    bench.device.end(2, jump)
+    assert bench.row()["PhVphA"] == 2310
+
+
+def test_a_value_set_by_hand_stays_and_a_counter_goes_on_from_it() -> None:
+    bench = Bench(METER, {"PhVphA": 230.0, "TotWhImp": 5_000_000.0})
+    assert bench.device.set(1, "PhVphA", "253.5")
+    assert bench.device.set(2, "TotWhImp", "7.25")
+    bench.source.told |= {"PhVphA": 231.0, "TotWhImp": 5_001_000.0}
+    bench.source.version += 1
+    shown = bench.device.values()
+    assert shown["PhVphA"] == 253.5
+    assert shown["TotWhImp"] == pytest.approx(8250.0)
+    bench.device.release(1)
+    assert bench.device.values()["PhVphA"] == 231.0
+
+
+def test_a_writable_point_is_ordered_by_hand() -> None:
+    bench = Bench(RELAY)
+    assert not bench.device.set(1, "HoldSeconds", "60")
+    assert not bench.device.set(2, "LoadShed", "1")
+    assert bench.diary.lines == [("hand", "bench", "LoadShed/hold", 60), ("hand", "bench", "LoadShed", 1)]
+    assert bench.shed == [True]
+    bench.device.set(3, "LoadState", "0")
+    assert bench.row()["LoadState"] is False
+
+
+@pytest.mark.parametrize(
+    ("type_", "point", "text", "sentence"),
+    [
+        (METER, "none", "1", "has no point none"),
+        (METER, "PhVphA", "much", "PhVphA is a number, not 'much'"),
+        (METER, "PhVphA", "inf", "PhVphA is a number"),
+        (RELAY, "LoadState", "2", "LoadState is 0 or 1, not '2'"),
+        (COUNTER, "PollCount", "7", "never set"),
+    ],
+)
+def test_what_a_point_cannot_show_is_refused_with_a_sentence(
+    type_: DeviceType, point: str, text: str, sentence: str
+) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        Bench(type_).device.set(1, point, text)
+
+
+def test_an_order_by_hand_keeps_to_the_types_limits() -> None:
+    with pytest.raises(ValueError, match=r"takes .* to 32000 in steps of"):
+        Bench(load_type("keba-p40")).device.set(1, "ALimitSet", "1000000")
+
+
+def test_a_fault_of_the_whole_device_names_no_points() -> None:
+    with pytest.raises(ValueError, match="names no points"):
+        Bench(METER).device.begin(1, Fault(FaultKind.SILENT, points=("W",)))
+
+
+def test_a_clock_moves_on_though_the_plant_has_not() -> None:
+    bench = Bench(load_type("simulator-clock", [OWN_TYPES]), {"Tms": 1000.0})
+    assert bench.ask("03 0000 0002") == "0304000003e8"
+    bench.source.told["Tms"] = 1001.0
+    assert bench.ask("03 0000 0002") == "0304000003e9"

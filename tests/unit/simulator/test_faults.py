@@ -1,10 +1,8 @@
-"""Faults that come and go, and garbage that is garbage in every manner."""
-
-import struct
+"""Faults that come and go, and which of several shows."""
 
 import pytest
 
-from simulator.faults import Condition, Fault, FaultKind
+from simulator.faults import Condition, Fault, FaultKind, Kept
 
 SILENT = Fault(FaultKind.SILENT)
 SLOW = Fault(FaultKind.SLOW, ms=20)
@@ -27,22 +25,27 @@ def test_the_end_of_a_fault_that_never_began_changes_nothing() -> None:
     assert condition.now == SILENT
 
 
-@pytest.mark.parametrize("registers", [1, 2, 80, 125])
-def test_no_manner_of_garbage_is_an_answer_to_the_request(registers: int) -> None:
-    body = struct.pack(">BB", 3, 2 * registers) + bytes(range(2 * registers))
-    right = struct.pack(">HHHB", 0x1234, 0, len(body) + 1, 7) + body
+def test_a_value_that_is_bent_and_an_order_that_is_refused_do_not_spoil_answers() -> None:
     condition = Condition()
-    manners = [condition.spoil(right) for _ in range(14)]
-    assert len(set(manners)) == 7
-    assert manners[:7] == manners[7:]
-    for spoiled in manners:
-        transaction, protocol, length, unit_id, function, size = struct.unpack_from(">HHHBBB", spoiled)
-        assert (transaction, protocol, length, unit_id, function, size, len(spoiled)) != (
-            0x1234,
-            0,
-            len(body) + 1,
-            7,
-            3,
-            2 * registers,
-            len(right),
-        )
+    for kind in FaultKind:
+        condition.begin(Fault(kind))
+        assert condition.now is None or condition.now.kind.spoils
+        assert not (kind.spoils and kind.bends)
+    assert condition.stuck
+    assert condition.refuses == Fault(FaultKind.REFUSED_WRITES)
+    for kind in FaultKind:
+        condition.end(Fault(kind))
+    assert (condition.now, condition.refuses, condition.stuck, condition.all) == (None, None, False, ())
+
+
+def test_the_answer_of_a_stale_device_is_forgotten_with_the_fault() -> None:
+    condition = Condition()
+    condition.begin(Fault(FaultKind.STALE))
+    condition.kept = Kept(1, 1, b"\x03")
+    condition.end(Fault(FaultKind.STALE))
+    assert condition.kept is None
+
+
+@pytest.mark.parametrize(("kind", "wait_s"), [("slow", 0.02), ("late", 0.02), ("silent", 0.0)])
+def test_only_slow_and_late_devices_are_waited_for(kind: str, wait_s: float) -> None:
+    assert Fault(FaultKind(kind), ms=20).wait_s == wait_s

@@ -10,7 +10,7 @@ import pytest
 
 from simulator.log import Asked, PlantLog, PlantLogFailed, last_counts
 
-ASKED = Asked(port=5020, unit_id=1, device="meter", function=4, address=0, count=72, points=30, outcome="ok")
+ASKED = Asked("home/lan", 5020, 1, "meter", function=4, address=0, count=72, points=30, outcome="ok")
 
 
 def lines(path: Path) -> list[dict[str, object]]:
@@ -26,7 +26,7 @@ def test_a_count_is_in_the_file_before_anything_is_flushed_or_closed(tmp_path: P
 
 
 def test_equal_requests_become_one_line_with_their_number_and_span(tmp_path: Path) -> None:
-    silent = Asked(5020, 1, "meter", 4, 0, 72, 30, "silent")
+    silent = Asked("home/lan", 5020, 1, "meter", 4, 0, 72, 30, "silent")
     with PlantLog(tmp_path / "log") as log:
         for ms in (1000, 1200, 1700):
             log.asked(ASKED, ms)

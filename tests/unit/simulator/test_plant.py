@@ -28,6 +28,9 @@ class Unread:
     def written(self, device: str, point: str, value: Decimal, cause: str) -> None:
         return None
 
+    def took_effect(self, device: str, point: str, value: Decimal, cause: str) -> None:
+        return None
+
 
 def build(scenario: Scenario, clock: Callable[[], float] = lambda: 0.0) -> Plant:
     types = load_types(scenario)

@@ -6,8 +6,17 @@ import pytest
 
 from core.errors import ConfigError
 from simulator.faults import Fault, FaultKind
+from simulator.parts import LinePart
 from simulator.run import load_types
-from simulator.scenario import SCENARIOS, Scenario, load_scenario, seconds
+from simulator.scenario import (
+    SCENARIOS,
+    Scenario,
+    fleet,
+    load_scenario,
+    seconds,
+    with_free_ports,
+    with_port_base,
+)
 
 SHIPPED = sorted(path.stem for path in SCENARIOS.glob("*.toml"))
 
@@ -63,7 +72,7 @@ def test_a_shipped_scenario_loads_with_all_its_types(name: str) -> None:
 
 
 def test_what_is_shipped_is_what_the_documents_promise() -> None:
-    assert SHIPPED == ["household", "street"]
+    assert SHIPPED == ["fleet", "household", "street"]
     household = load_scenario(SCENARIOS / "household.toml")
     assert [device.type for device in household.premises[0].device] == [
         "eastron-sdm630",
@@ -87,7 +96,7 @@ def test_copies_have_numbered_names_and_ports_one_block_after_another(tmp_path: 
 
 
 def test_a_port_base_numbers_lines_and_lone_devices_in_the_order_of_the_file(tmp_path: Path) -> None:
-    scenario = loaded(tmp_path, GOOD).with_port_base(7000)
+    scenario = with_port_base(loaded(tmp_path, GOOD), 7000)
     ports = [
         port
         for part in scenario.premises
@@ -101,7 +110,7 @@ def test_a_port_base_numbers_lines_and_lone_devices_in_the_order_of_the_file(tmp
 
 def test_a_port_base_without_room_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="choose a lower --port-base"):
-        loaded(tmp_path, GOOD).with_port_base(65_533)
+        with_port_base(loaded(tmp_path, GOOD), 65_533)
 
 
 def test_a_fault_has_its_times_in_seconds(tmp_path: Path) -> None:
@@ -161,6 +170,99 @@ kind = "silent"
         "premises home, line lan: port 6000 is that of premises home, line lan",
         "fault.0.device: no device is called c",
     )
+
+
+LINES = """
+name = "lines"
+[[premises]]
+name = "home"
+line = [
+    { name = "a", kind = "rtu", baud = 19_200, parity = "even", turnaround = "2ms" },
+    { name = "b", kind = "rtu-tcp", port = 6000 },
+    { name = "c", kind = "tls", ca = "ca.pem", cert = "/etc/c.pem", key = "c.key", roles = { op = "write" } },
+    { name = "d", kind = "dial-in", connect = "[::1]:5502", framing = "rtu", hello = "meter 17" },
+    { name = "e", kind = "tcp", one_at_a_time = true, patience = "2s" },
+]
+device = [{ name = "meter", type = "eastron-sdm630", line = "a", behaviour = { delay = "2s", warm_c = 45 } }]
+"""
+
+
+def test_a_line_has_its_kind_and_what_belongs_to_it(tmp_path: Path) -> None:
+    (home,) = loaded(tmp_path, LINES).premises
+    a, b, c, d, _ = home.line
+    assert (a.bits, a.turnaround, a.has_port) == (11, 0.002, False)
+    assert (b.bits, b.baud, b.has_port) == (10, 9600, True)
+    assert (c.ca, c.cert, c.key) == (str(tmp_path / "ca.pem"), "/etc/c.pem", str(tmp_path / "c.key"))
+    assert (d.address, d.has_port) == (("::1", 5502), False)
+    assert home.device[0].behaviour.behaviour().warm_c == 45
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ('kind = "rtu", port = 5', "port: not for a line of kind rtu"),
+        ('kind = "tcp", baud = 9600', "baud: not for a line of kind tcp"),
+        ('kind = "dial-in"', 'connect is missing: a device that dials in needs "host:port" to dial'),
+        ('kind = "tls", ca = "x"', "ca, cert and key belong together: give all of them, or none"),
+        ('kind = "canbus"', "Input should be 'tcp', 'rtu', 'rtu-tcp', 'tls' or 'dial-in'"),
+    ],
+)
+def test_what_does_not_belong_to_a_kind_of_line_is_told(tmp_path: Path, line: str, fault: str) -> None:
+    text = f"""
+name = "bad"
+[[premises]]
+name = "home"
+line = [{{ name = "a", {line} }}]
+device = [{{ name = "b", type = "eastron-sdm630", line = "a" }}]
+"""
+    (found,) = faults(tmp_path, text)
+    assert found.startswith("premises.0.line.0")
+    assert fault in found
+
+
+def test_a_fault_of_a_kind_that_is_not_known_names_a_near_one(tmp_path: Path) -> None:
+    (found,) = faults(tmp_path, GOOD.replace('kind = "slow"', 'kind = "frosen"'))
+    assert found.startswith("fault.0.kind: 'frosen' is none of silent, slow, late")
+    assert found.endswith("; frozen?")
+
+
+def test_every_kind_of_fault_can_be_scripted(tmp_path: Path) -> None:
+    for kind in FaultKind:
+        text = GOOD.replace('kind = "slow"', f'kind = "{kind.value}"').replace("ms = 250", "")
+        assert loaded(tmp_path, text).fault[0].fault().kind is kind
+
+
+def test_a_late_answer_is_later_than_a_slow_one_when_nobody_says(tmp_path: Path) -> None:
+    text = GOOD.replace("ms = 250", "")
+    slow, late = text, text.replace('kind = "slow"', 'kind = "late"')
+    assert loaded(tmp_path, slow).fault[0].fault().ms < loaded(tmp_path, late).fault[0].fault().ms
+
+
+def test_a_fleet_has_as_many_devices_as_were_asked_for_on_free_ports(tmp_path: Path) -> None:
+    made = fleet(loaded(tmp_path, GOOD), 8)
+    names = [device.name for part in made.premises for device in part.device]
+    assert len(names) == len(set(names)) == 8
+    assert names[:2] == ["meter-01-01", "relay-01-01"]
+    assert {line.port for part in made.premises for line in part.line} == {0}
+    assert [fault.device for fault in made.fault] == ["meter-02-01"]
+    assert sum(len(part.device) for part in fleet(loaded(tmp_path, GOOD), 7).premises) == 7
+
+
+def test_free_ports_are_left_to_the_system(tmp_path: Path) -> None:
+    free = with_free_ports(loaded(tmp_path, GOOD))
+    assert {device.port for part in free.premises for device in part.device} == {0}
+
+
+@pytest.mark.parametrize("text", [GOOD, LINES], ids=["good", "lines"])
+def test_a_scenario_goes_through_json_and_back(tmp_path: Path, text: str) -> None:
+    whole = loaded(tmp_path, text)
+    document = whole.model_dump_json(by_alias=True, exclude_defaults=True)
+    assert Scenario.model_validate_json(document) == whole
+
+
+def test_a_line_is_tcp_on_a_free_port_when_nobody_says() -> None:
+    line = LinePart(name="lan")
+    assert (line.kind, line.port, line.one_at_a_time) == ("tcp", 0, False)
 
 
 def test_unknown_types_are_told_all_at_once(tmp_path: Path) -> None:
