@@ -74,7 +74,8 @@ class Start(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="start"
     before: list[Before] = []
     """Epochs before this one that are in the store, latest first."""
     ticks: dict[str, Instant] = {}
-    """Last committed tick by group key (``device/interval/first point``)."""
+    """Last committed tick by group key (``device/interval/first point``); for a group that had no row yet,
+    the tick at which it was begun."""
     x: Extra = {}
 
 

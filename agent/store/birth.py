@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from agent.schedule import missed
+from agent.schedule import missed, tick_at_or_before
 from agent.store.dropping import Terms
 from agent.store.opening import keep_spare
 from agent.store.recordfile import LOOK_BACK, Epoch, RecordFile, is_manifest, ticks_in
@@ -106,7 +106,21 @@ def begin(file: RecordFile, past: Past, epoch: str, birth: Birth, manifest: Mani
             gap = Gap(file.top + 1 - begun.base, group.group, first, last, ticks, "store-lost")
             file.insert([(file.top + 1, 0, last, encode_record(gap))])
         file.set_meta("inode", str(file.path.stat().st_ino))
+        file.note_ticks(past.ticks | begun_ticks(past, manifest, birth))
     return begun
+
+
+def begun_ticks(past: Past, manifest: Manifest, birth: Birth) -> dict[str, int]:
+    """Return the tick, by key, at which groups without any tick begin: from then on none is missing.
+
+    Written with the start record, so that a new group whose first rows were never committed (a full
+    disk, kill -9) has its Gap too.
+    """
+    return {
+        group.key: tick_at_or_before(birth.now_ms, group.every_ms, group.phase_ms)
+        for group in manifest.groups
+        if group.key not in past.ticks
+    }
 
 
 def begin_control(control: RecordFile, file: RecordFile, epoch: str, birth: Birth) -> Epoch:

@@ -7,9 +7,13 @@ the writer's thread, save for :meth:`refused`, which is one assignment.
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 from agent.schedule import missed
 from core.manifest import Group
+
+NOT_YET: Final = "stopped"
+"""A new group between the start of the agent and its first poll: not running yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,20 +31,28 @@ class MissedTicks:
 class Missed:
     """The last committed tick of each group, and what may explain a hole after it."""
 
-    def __init__(self, groups: tuple[Group, ...], ticks: dict[int, int], first_reason: str) -> None:
+    def __init__(
+        self,
+        groups: tuple[Group, ...],
+        ticks: dict[int, int],
+        first_reason: str,
+        begun: dict[int, int] | None = None,
+    ) -> None:
         """Begin with what the store holds.
 
         Args:
             groups: of the manifest in force.
             ticks: last committed tick by group number, from the store.
             first_reason: why ticks before the first row of each group are missing.
+            begun: for groups that have no row yet, the tick at which they were begun: what is due
+                after it is a row or lies in a Gap, also when the first commits fail.
         """
-        self.ticks = ticks
+        self.ticks = ticks | (begun or {})
         """Last committed tick by group number."""
-        self.begun: dict[int, int] = {}
+        self.begun: dict[int, int] = dict(begun or {})
         """For groups never seen before: the tick before their first row."""
         self._every = {group.group: group.every_ms for group in groups}
-        self._first_reason = dict.fromkeys(self._every, first_reason)
+        self._first_reason = dict.fromkeys(self._every, first_reason) | dict.fromkeys(begun or {}, NOT_YET)
         self._no_room: dict[int, int] = {}
 
     def refused(self, grp: int, tick: int) -> None:
@@ -61,10 +73,12 @@ class Missed:
         hole = missed(last, tick, self._every[grp])
         if hole is None:
             return None
-        if first_here:
+        if first_here and self._first_reason[grp] != NOT_YET:
             reason = self._first_reason[grp]
         elif last < self._no_room.get(grp, last) < tick:
             reason = "disk-full"
+        elif first_here:
+            reason = NOT_YET
         return MissedTicks(*hole, reason)
 
     def committed(self, pending: dict[int, int], firsts: dict[int, int]) -> None:

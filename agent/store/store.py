@@ -146,7 +146,7 @@ class Store:
         self.data = Lane(file, begun, spans)
         self.control = Lane(control, control_begun, [])
         self._terms = Terms(spans, manifest)
-        self._make_writers(past)
+        self._make_writers(past, birth)
         for text in filter(None, (told_control, told)):
             self._loop.call_soon(self._alarm, "store-set-aside", text)
         self.data.writer.start()
@@ -171,7 +171,7 @@ class Store:
 
         return opening.with_room(self.room, path, look)
 
-    def _make_writers(self, past: births.Past) -> None:
+    def _make_writers(self, past: births.Past, birth: Birth) -> None:
         data, control = self.data, self.control
         numbers = {group.key: group.group for group in self.manifest.groups}
         self._housekeeper = Housekeeper(
@@ -182,9 +182,10 @@ class Store:
             lambda note: control.writer.call(lambda file: file.set_meta("heartbeat", note)),
         )
         ticks = {numbers[key]: tick for key, tick in past.ticks.items() if key in numbers}
+        begun = {numbers[key]: tick for key, tick in births.begun_ticks(past, self.manifest, birth).items()}
         data.writer = Writer(
             data.file,
-            Missed(self.manifest.groups, ticks, past.reason),
+            Missed(self.manifest.groups, ticks, past.reason, begun),
             self.options.window_s,
             lambda top: self._tell(data, top),
             lambda error: self._trouble(data, "store-unwritable", error),

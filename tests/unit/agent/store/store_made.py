@@ -32,7 +32,8 @@ def manifest(*numbers: int, every_ms: int = EVERY_MS, points: int = 3) -> Manife
 
 
 def birth(clock: str = "synchronised", now_ms: int | None = None) -> Birth:
-    return Birth(now_ms or time.time_ns() // 1_000_000, "boot-1", clock, "portico test")
+    """A start just before T0, so that T0 is the first tick due."""
+    return Birth(T0 - 1 if now_ms is None else now_ms, "boot-1", clock, "portico test")
 
 
 @contextlib.asynccontextmanager

@@ -88,14 +88,14 @@ async def test_ticks_between_two_lives_are_a_gap_with_their_reason(
         put_back(files)
     async with opened(tmp_path) as store:
         assert store.ended_before == ended
-        assert store.data.writer.ticks == {1: at(0)}
+        assert store.data.writer.ticks == {1: at(0), 2: at(-1)}  # group 2 was begun, without a row yet
         add(store, 1, at(5))
     (gap,) = contents(tmp_path).gaps()
     assert (gap["group"], gap["first_tick"], gap["last_tick"], gap["ticks"]) == (1, at(1), at(4), 4)
     assert gap["reason"] == reason
     start = contents(tmp_path).starts()[-1]
     assert start["ended"] == ended
-    assert start["ticks"] == {"meter-1/1000/p0": at(0)}
+    assert start["ticks"] == {"meter-1/1000/p0": at(0), "meter-2/1000/p0": at(-1)}
 
 
 async def test_a_tick_that_follows_needs_no_gap_after_a_restart(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ async def test_a_gap_at_a_clock_step_is_of_unknown_extent(tmp_path: Path) -> Non
 
 
 async def test_ticks_lived_twice_are_no_gap(tmp_path: Path) -> None:
-    async with opened(tmp_path) as store:
+    async with opened(tmp_path, born=birth(now_ms=at(10) - 1)) as store:
         for number in (10, 11, 5, 6, 7):
             add(store, 1, at(number))
     assert contents(tmp_path).gaps() == []
@@ -126,7 +126,7 @@ async def test_ticks_lived_twice_are_no_gap(tmp_path: Path) -> None:
 async def test_a_clock_that_went_back_between_two_lives_leaves_a_gap_of_unknown_extent(
     tmp_path: Path,
 ) -> None:
-    async with opened(tmp_path) as store:
+    async with opened(tmp_path, born=birth(now_ms=at(10) - 1)) as store:
         add(store, 1, at(10))
     async with opened(tmp_path) as store:
         add(store, 1, at(4))
@@ -138,9 +138,32 @@ async def test_a_clock_that_went_back_between_two_lives_leaves_a_gap_of_unknown_
 async def test_a_shorter_interval_is_another_group_and_has_no_gap_to_the_old_one(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         add(store, 1, at(0))
-    async with opened(tmp_path, manifest(1, 2, every_ms=500)) as store:
+    async with opened(tmp_path, manifest(1, 2, every_ms=500), born=birth(now_ms=at(5) - 1)) as store:
         add(store, 1, at(5))
     assert contents(tmp_path).gaps() == []
+
+
+async def test_a_new_group_is_accounted_for_from_its_start_on(tmp_path: Path) -> None:
+    async with opened(tmp_path, manifest(1)) as store:
+        add(store, 1, at(3))
+        await committed(store)
+    (gap,) = contents(tmp_path).gaps()
+    assert (gap["first_tick"], gap["last_tick"], gap["ticks"]) == (at(0), at(2), 3)
+
+
+@pytest.mark.parametrize("killed", [True, False])
+async def test_a_life_in_which_nothing_of_a_new_group_was_committed_lies_in_a_gap(
+    tmp_path: Path, killed: bool
+) -> None:
+    async with opened(tmp_path, manifest(1)) as store:
+        files = await files_of(store)
+    if killed:
+        put_back(files)
+    async with opened(tmp_path, manifest(1), born=birth(now_ms=at(8) - 1)) as store:
+        add(store, 1, at(8))
+    (gap,) = contents(tmp_path).gaps()
+    assert (gap["first_tick"], gap["last_tick"], gap["ticks"]) == (at(0), at(7), 8)
+    assert gap["reason"] == ("crashed" if killed else "stopped")
 
 
 async def test_a_group_keeps_its_ticks_when_its_number_changes(tmp_path: Path) -> None:
@@ -281,7 +304,7 @@ class Truth:
     """What should be in the store: rows committed and the ticks between them, by group."""
 
     def __init__(self) -> None:
-        self.last: dict[int, int] = {}
+        self.last: dict[int, int] = {1: at(-1), 2: at(-1)}
         self.rows: dict[int, list[int]] = {1: [], 2: []}
         self.missed: Counter[tuple[int, int]] = Counter()
         self.waiting: list[tuple[int, int]] = []
