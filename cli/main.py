@@ -53,6 +53,11 @@ COMMANDS = {
         "Collect readings from the broker, list them, and judge their completeness.",
         "portico headend readings --device main-meter --json",
     ),
+    "probe": Command(
+        "cli.probe:command",
+        "Find the devices of a line, what they are, and read one once.",
+        "portico probe modbus+tcp://192.168.1.20 --scan",
+    ),
     "types": Command(
         "cli.devicetypes:app",
         "List and show device types, and take their points to a spreadsheet and back.",
