@@ -25,8 +25,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from cli.demo_story import EVERY_S, GATEWAY, MEANINGS, Act, Scene, scenes, site
-from cli.demo_view import Moment, Watch, picture, progress
+from cli.demo_story import COUNTED, EVERY_S, GATEWAY, MEANINGS, Act, Scene, scenes, site
+from cli.demo_view import Moment, Picture, Watch, progress
 from cli.evidence import read_books, read_store
 from cli.judge import Verdict, judge
 from cli.stand import HOST, Stand
@@ -90,7 +90,7 @@ def command(
 ) -> None:
     """Show the main job end to end: devices, agent, broker and head-end, with an outage and a kill -9."""
     find_mosquitto()
-    console = Console(no_color=no_color, highlight=False, stderr=False)
+    console = console_for(no_color=no_color)
     lines = as_json or not console.is_terminal
     with ExitStack() as stack:
         stack.enter_context(_ended_by_signals())
@@ -109,6 +109,11 @@ def command(
             sys.stdout.write(json.dumps(document) + "\n")
     if faults:
         raise Unbalanced(f"the demo does not balance: {'; '.join(faults)}")
+
+
+def console_for(*, no_color: bool) -> Console:
+    """Return the console to show on; without the option, NO_COLOR in the environment decides."""
+    return Console(no_color=no_color or None, highlight=False)
 
 
 def run(place: Path, seconds: float, console: Console, *, lines: bool) -> Verdict:
@@ -204,15 +209,21 @@ def summary(verdict: Verdict) -> Table:
     """Return the judgement, a line for each key."""
     table = Table(title="What became of the readings", title_justify="left", box=None, pad_edge=False)
     table.add_column("key", no_wrap=True)
-    table.add_column("readings", justify="right", no_wrap=True)
+    table.add_column("number", justify="right", no_wrap=True)
+    table.add_column("of", no_wrap=True)
     table.add_column("meaning")
     values = verdict.as_dict()
     for key, meaning in MEANINGS.items():
         number = values[key]
-        table.add_row(key, f"{number:,}" if isinstance(number, int) else "-", meaning)
+        table.add_row(
+            key, f"{number:,}" if isinstance(number, int) else "-", COUNTED.get(key, "readings"), meaning
+        )
     for one in verdict.entities:
         table.add_row(
-            f"  {one.entity}", f"{one.in_books:,}", f"in its books, of {one.entitled:,} that it owns"
+            f"  {one.entity}",
+            f"{one.in_books:,}",
+            "readings",
+            f"in its books, of {one.entitled:,} that it owns",
         )
     return table
 
@@ -235,7 +246,7 @@ def _shown(
         return
     with Live(console=console, refresh_per_second=4) as live:
         yield (
-            lambda moment, story, elapsed_s: live.update(picture(moment, story, elapsed_s, seconds)),
+            lambda moment, story, elapsed_s: live.update(Picture(moment, tuple(story), elapsed_s, seconds)),
             lambda at_s, words: None,
         )
 

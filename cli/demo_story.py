@@ -98,17 +98,20 @@ def scenes(seconds: float) -> tuple[Scene, ...]:
 
 
 MEANINGS: Final[dict[str, str]] = {
-    "polled": "values or failures sampled, counted by the simulated devices over both lives of the agent",
+    "polled": "sampled, as the simulated devices counted",
     "committed": "durable in the gateway's store",
-    "delivered": "passed on by the broker to an independent reader of each owner",
-    "confirmed": "in a signed confirmation of every owner's books",
-    "lost": "committed and not in the books of every owner",
+    "delivered": "given by the broker to each owner",
+    "confirmed": "in signed confirmations of every owner",
+    "lost": "committed, not in every owner's books",
     "duplicates": "in the books more than once",
     "redelivered": "arrived again and refused as known",
-    "gaps": "ticks in Gap records: when nobody polled, and why",
-    "unreported_gaps": "ticks due with neither a row nor a Gap",
+    "gaps": "in Gap records: nobody polled, and why",
+    "unreported_gaps": "due with neither a row nor a Gap",
     "changed": "in the books otherwise than in the store",
-    "undue": "in the books of somebody who does not own them",
-    "counts_unproved": "answers of the counter device that nothing accounts for",
+    "undue": "in the books of somebody not their owner",
+    "counts_unproved": "of the counter device, not accounted for",
 }
-"""The summary's keys, and what each means; readings unless it says else."""
+"""The summary's keys, and what each means."""
+
+COUNTED: Final[dict[str, str]] = {"gaps": "ticks", "unreported_gaps": "ticks", "counts_unproved": "answers"}
+"""What a key of the summary counts where it is not readings."""

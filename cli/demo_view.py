@@ -7,6 +7,7 @@ the story (`cli.demo_story`), the judgement (`cli.judge`).
 """
 
 import json
+import textwrap
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
@@ -36,7 +37,21 @@ SHOWN: Final[Mapping[str, tuple[str, ...]]] = {
 LOOKED_BACK: Final = 160
 """Readings of a device looked through for the latest of each point: more than one poll of it."""
 RATE_OVER_S: Final = 6.0
-STORY_LINES: Final = 4
+SPARED: Final = (
+    *(("main-meter", point) for point in ("WphB", "WphC", "PhVphB", "PhVphC", "WphA", "PF")),
+    ("sub-meter", "AphA"),
+    ("heater-relay", "W"),
+    ("main-meter", "Hz"),
+)
+"""Left out of the table first, in this order, where a terminal is too low for all."""
+STORY_LINES: Final = 8
+"""Most lines of the story in the live view; a quarter of a low terminal."""
+STORY_INDENT: Final = 9
+"""Columns before the words of a line of the story."""
+HEADINGS: Final = 2
+"""Lines above the first reading."""
+WIDE_COLUMNS: Final = 100
+"""From this width on the table has all its columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,44 +158,107 @@ def _store(path: Path) -> tuple[int, int]:
     return many, max(missing, default=many)
 
 
-def picture(moment: Moment, story: Sequence[str], elapsed_s: float, seconds: float) -> RenderableType:
-    """Return the live table with what stands below it."""
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A moment with the story, cut to the terminal: what was told last is never what is left out."""
+
+    moment: Moment
+    story: Sequence[str]
+    elapsed_s: float
+    seconds: float
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Give the story and the figures the lines that they need, and the table what is left."""
+        # A Live takes the line below its last one too.
+        height, width = options.size.height - 1, options.max_width
+        now = self.moment
+        states = [
+            Text.assemble((name, "bold"), " ", (state, "green" if runs else "bold red"))
+            for name, state, runs in now.parts
+        ]
+        figures = [
+            Text(f"books {now.arrived:,} readings, {now.rate:.0f}/s"),
+            Text(f"confirmations {now.confirmations:,}"),
+            Text(f"store {now.stored:,} records, {now.waiting:,} not yet confirmed"),
+        ]
+        below = [*packed(states, width), *packed(figures, width)]
+        told = told_last(self.story, width, max(2, min(STORY_LINES, height // 4)))
+        rows = height - len(below) - len(told) - HEADINGS
+        spaced = rows >= len(now.readings) + 2
+        rows = max(1, rows if spaced else rows - 1)
+        yield Text(f"Readings at the head-end   {self.elapsed_s:.0f} of {self.seconds:.0f} s", style="bold")
+        yield readings_table(fitting(now.readings, rows), wide=width >= WIDE_COLUMNS)
+        yield Text("")
+        yield from below
+        if spaced:
+            yield Text("")
+        yield from told
+
+
+def packed(parts: Sequence[Text], width: int) -> list[Text]:
+    """Return lines of whole parts, as many in each as there is width for."""
+    lines: list[Text] = []
+    for part in parts:
+        if lines and lines[-1].cell_len + 3 + part.cell_len <= width:
+            lines[-1] = Text.assemble(lines[-1], "   ", part)
+        else:
+            lines.append(part)
+    return lines
+
+
+def told_last(story: Sequence[str], width: int, lines: int) -> list[Text]:
+    """Return what was told last, wrapped: whole sentences, in at most so many lines."""
+    told: list[str] = []
+    for one in reversed(story):
+        wrapped = textwrap.wrap(one, width, subsequent_indent=" " * STORY_INDENT)
+        if told and len(told) + len(wrapped) > lines:
+            break
+        told = [*wrapped, *told]
+    return [Text(line, style="cyan") for line in told[:lines]]
+
+
+def fitting(shown: Sequence[Reading], rows: int) -> list[Reading]:
+    """Return as many readings as there are rows; those that say least by themselves go first."""
+    excess = len(shown) - rows
+    if excess <= 0:
+        return list(shown)
+    ranks = {key: rank for rank, key in enumerate(SPARED)}
+    by_rank = sorted(
+        range(len(shown)), key=lambda at: (ranks.get((shown[at].device, shown[at].point), len(ranks)), -at)
+    )
+    left_out = set(by_rank[:excess])
+    return [one for at, one in enumerate(shown) if at not in left_out]
+
+
+def readings_table(shown: Sequence[Reading], *, wide: bool) -> Table:
+    """Return the table of readings; one that is not wide is without time and reasons."""
     table = Table(box=None, header_style="bold", pad_edge=False, expand=False)
     for name in ("device", "point"):
         table.add_column(name, no_wrap=True)
     table.add_column("value", justify="right", no_wrap=True)
     table.add_column("unit", no_wrap=True)
     table.add_column("owner", no_wrap=True)
-    table.add_column("quality", no_wrap=True)
-    table.add_column("time", no_wrap=True)
+    # The one column that gives way when the others need the room; its cells do not wrap either.
+    table.add_column("quality", min_width=7)
+    if wide:
+        table.add_column("time", no_wrap=True)
     table.add_column("delay", justify="right", no_wrap=True)
     device = ""
-    for one in moment.readings:
+    for one in shown:
         good = one.quality.code == GOOD_CODE
-        quality = "good" if good else " ".join((one.quality.code, *one.quality.reasons))
+        quality = "good" if good else " ".join((one.quality.code, *(one.quality.reasons if wide else ())))
         table.add_row(
             "" if one.device == device else one.device,
             one.point,
             value_text(one.value) or "-",
             one.unit,
             " + ".join(owner.partition(".")[0] for owner in one.owners),
-            Text(quality, style="green" if good else "yellow"),
-            time.strftime("%H:%M:%S", time.localtime(one.tick_ms / 1000)),
+            Text(quality, style="green" if good else "yellow", no_wrap=True, overflow="ellipsis"),
+            *([time.strftime("%H:%M:%S", time.localtime(one.tick_ms / 1000))] if wide else []),
             Text(f"{one.delay_ms / 1000:.2f} s", style="" if one.delay_ms < 2000 else "yellow"),
         )
         device = one.device
-    states = Text("   ").join(
-        Text.assemble((name, "bold"), " ", (state, "green" if runs else "bold red"))
-        for name, state, runs in moment.parts
-    )
-    figures = (
-        f"books {moment.arrived:,} readings, {moment.rate:.0f}/s   "
-        f"confirmations {moment.confirmations:,}   "
-        f"store {moment.stored:,} records, {moment.waiting:,} not yet confirmed"
-    )
-    told = Text("\n".join(story[-STORY_LINES:]), style="cyan")
-    head = Text(f"Readings at the head-end   {elapsed_s:.0f} of {seconds:.0f} s", style="bold")
-    return Group(head, table, Text(""), states, Text(figures), Text(""), told)
+    return table
 
 
 def progress(moment: Moment) -> str:
