@@ -1,4 +1,4 @@
-"""`portico certs`: make development identities, and show what a certificate says.
+"""`portico certs`: make development identities and a broker for them, and show what a certificate says.
 
 Relies on `cli.main` to turn errors of the project's tree into a sentence and an exit code.
 
@@ -8,6 +8,8 @@ Not here: enrolment at a site's own authority.
 from __future__ import annotations
 
 import json
+import shlex
+import shutil
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,13 +22,16 @@ from rich.markup import escape
 from rich.table import Table
 
 from certs.authority import DEFAULT_DAYS, DevAuthority, Issued
+from certs.broker import write_broker_config
 from certs.pem import read_certificates
 from certs.profile import UNREADABLE, Description, describe
 from core.errors import ConfigError
 
 WARN_DAYS = 30
 
-app = typer.Typer(no_args_is_help=True, help="Development identities, and a look at any certificate.")
+app = typer.Typer(
+    no_args_is_help=True, help="Development identities, a broker for them, and a look at any certificate."
+)
 
 
 @app.command(
@@ -85,6 +90,53 @@ def dev(
             "written" if one.written else "kept",
         )
     Console().print(table)
+
+
+@app.command(
+    "broker",
+    epilog="Example: portico certs broker var/broker --certs var/certs --gateway gw-0001 --entity "
+    "dso.example",
+)
+def broker_files(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where the broker's files are written.")],
+    certs: Annotated[
+        Path, typer.Option("--certs", metavar="DIR", help="What `portico certs dev --broker` wrote.")
+    ],
+    gateway: Annotated[
+        list[str] | None,
+        typer.Option(help="Id of a gateway; may be repeated. Without any: whoever has a certificate."),
+    ] = None,
+    entity: Annotated[list[str] | None, typer.Option(help="Id of an entity; may be repeated.")] = None,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 8883,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on one line.")] = False,
+) -> None:
+    """Write a mosquitto configuration with Portico's access rules, and print how to start the broker.
+
+    What was written before is replaced; the broker's sessions stay.
+    """
+    for path in (certs / "ca.pem", certs / "broker.pem", certs / "broker.key"):
+        if not path.is_file():
+            raise ConfigError(
+                f"{path} does not exist: write it with portico certs dev {certs} --broker 127.0.0.1"
+            )
+    path = write_broker_config(
+        directory,
+        port=port,
+        ca=certs / "ca.pem",
+        cert=certs / "broker.pem",
+        key=certs / "broker.key",
+        gateways=gateway or None,
+        entities=entity or (),
+    )
+    # Debian keeps mosquitto in sbin, which is not on everybody's PATH.
+    program = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/local/sbin:/usr/sbin")
+    start = [program or "mosquitto", "-c", str(path)]
+    if as_json:
+        typer.echo(json.dumps({"config": str(path), "acl": str(path.with_name("acl")), "start": start}))
+    else:
+        typer.echo(f"{path} and its access rules are written; start the broker with\n{shlex.join(start)}")
+    if program is None:
+        typer.echo("mosquitto is not installed: run apt-get install mosquitto", err=True)
 
 
 @app.command("show", epilog="Example: portico certs show var/certs/*.pem")

@@ -46,6 +46,39 @@ def test_dev_tells_a_program_what_was_written_and_what_was_kept(
     assert set(written().values()) == {True}
 
 
+def test_broker_writes_what_mosquitto_needs_and_says_how_to_start_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    certs, directory = tmp_path / "certs", tmp_path / "a broker"
+    named = ["--certs", str(certs), "--gateway", "gw-0001", "--entity", "dso.example", "--port", "18883"]
+    assert portico("dev", str(certs), *ARGUMENTS) == 0
+    assert portico("broker", str(directory), *named) == 0
+    said = capsys.readouterr().out
+    assert said.endswith(f"mosquitto -c '{directory}/mosquitto.conf'\n")
+    config = (directory / "mosquitto.conf").read_text()
+    assert f"cafile {certs}/ca.pem\n" in config
+    assert "listener 18883 127.0.0.1\n" in config
+    rules = (directory / "acl").read_text()
+    assert ("user gw-0001\n" in rules, "user dso.example\n" in rules, "%u" in rules) == (True, True, False)
+    assert portico("broker", str(directory), "--certs", str(certs), "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["config"], told["start"][1:]) == (
+        f"{directory}/mosquitto.conf",
+        ["-c", f"{directory}/mosquitto.conf"],
+    )
+    assert "%u" in Path(told["acl"]).read_text()
+
+
+def test_broker_without_a_certificate_says_which_command_makes_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert portico("dev", str(tmp_path), "--gateway", "gw-0001") == 0
+    assert portico("broker", str(tmp_path / "broker"), "--certs", str(tmp_path)) == 2
+    said = capsys.readouterr().err
+    assert f"{tmp_path}/broker.pem does not exist: write it with portico certs dev" in said
+    assert not (tmp_path / "broker").exists()
+
+
 @pytest.mark.parametrize("way", ["option", "environment"])
 def test_production_refuses_dev_and_writes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], way: str
