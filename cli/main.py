@@ -1,4 +1,5 @@
-"""The entry point `portico`: which commands there are, and how an error becomes an exit code.
+"""The entry point `portico`: which commands there are, and how an error becomes an exit code:
+also that of an output which is full or which nobody reads any more.
 
 Every package brings its own commands; the table below only names where they are.  A module is
 imported when its command is the one that was typed, so that `portico --help` and the start of
@@ -8,8 +9,11 @@ Relies on typer, and on `core.errors` for the exit code of an error.
 Deliberately not here: what the commands do, logging, and the reading of any configuration.
 """
 
+import contextlib
+import errno
 import importlib
 import importlib.metadata
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Annotated, NamedTuple
@@ -71,16 +75,54 @@ COMMANDS = {
 }
 
 
+UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EPIPE}
+"""What a full device, a limit or a closed pipe answers to a write."""
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one command and leave with its exit code: 0, 1 (failed), 2 (wrong use or configuration)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    code: str | int | None = 0
     try:
-        entry(arguments)(args=arguments, prog_name="portico")
-    except PorticoError as error:
+        try:
+            entry(arguments)(args=arguments, prog_name="portico")
+        except SystemExit as left:
+            code = left.code
+        except PorticoError as error:
+            tell(error)
+            code = error.exit_code
+        # Here and not at the interpreter's end, where a failure would be a traceback.
+        flush_output()
+    except OSError as error:
+        if error.errno not in UNWRITABLE or error.filename is not None:  # a write knows no name
+            raise
+        abandon_output()
+        if error.errno != errno.EPIPE:  # who closed the pipe has seen enough
+            tell(f"the output cannot be written: {error.strerror}")
+        code = 1
+    sys.exit(code)
+
+
+def tell(error: PorticoError | str) -> None:
+    """Write an error with its faults; where nobody can be told, the exit code says it alone."""
+    with contextlib.suppress(OSError):
         typer.echo(f"error: {error}", err=True)
         for fault in getattr(error, "faults", ()):
             typer.echo(f"  {fault}", err=True)
-        sys.exit(error.exit_code)
+
+
+def flush_output() -> None:
+    """Write out what waits in standard output; there is none when it was closed before the start."""
+    if sys.stdout is not None:
+        sys.stdout.flush()
+
+
+def abandon_output() -> None:
+    """Let what is still to be written go nowhere, so that the interpreter's own flush does not fail."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def entry(arguments: Sequence[str]) -> typer.Typer:

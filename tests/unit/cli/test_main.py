@@ -1,5 +1,7 @@
 """The entry `portico`: it lists everything, imports only what is typed, and maps errors to exit codes."""
 
+import errno
+import os
 import subprocess
 import sys
 import types
@@ -120,3 +122,58 @@ def test_target_that_is_no_command_is_refused(toy: types.ModuleType) -> None:
     toy.__dict__["app"] = 7
     with pytest.raises(TypeError, match="toy_commands:app"):
         load("toy_commands:app")
+
+
+TALKING = (
+    "import sys, types, typer, cli.main as entry\n"
+    "module = types.ModuleType('talking')\n"
+    "def app(lines: int) -> None:\n"
+    "    for number in range(lines): sys.stdout.write(f'line {number}\\n')\n"
+    "module.app = app\n"
+    "sys.modules['talking'] = module\n"
+    "entry.COMMANDS['talk'] = entry.Command('talking:app', 'Talk.', 'portico talk')\n"
+    "entry.main()"
+)
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("lines", ["1", "100000"])
+def test_output_into_a_full_device_is_one_sentence(lines: str, unbuffered: str) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", TALKING, "talk", lines],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+            text=True,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (
+        1,
+        "error: the output cannot be written: No space left on device\n",
+    )
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("lines", ["1", "100000"])
+def test_output_into_a_pipe_that_nobody_reads_ends_quietly(lines: str, unbuffered: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", TALKING, "talk", lines],
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+            text=True,
+            check=False,
+        )
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_file_that_cannot_be_made_is_not_taken_for_the_output(toy: types.ModuleType) -> None:
+    toy.__dict__["app"] = raising(OSError(errno.ENOSPC, "No space left on device", "/var/books.db"))
+    with pytest.raises(OSError, match="No space left"):
+        main(["toy", "play"])
