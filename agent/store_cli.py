@@ -10,7 +10,7 @@ import re
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -23,7 +23,8 @@ from rich.table import Table
 from agent.store.look import Look, Seen, SeenRow
 from agent.store.recordfile import Stored
 from agent.store.verify import verify as judge
-from core.errors import ConfigError, StoreError
+from agent.wholefile import whole_file
+from core.errors import ConfigError
 from core.ranges import RangeSet
 
 app = typer.Typer(
@@ -206,7 +207,7 @@ def export(
     device: Device = "",
     as_csv: Annotated[bool, typer.Option("--csv", help="CSV, a line a reading (the default).")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="A JSON object a line, a line a reading.")] = False,
-    out: Annotated[Path | None, typer.Option("-o", help="Write into this file.")] = None,
+    out: Annotated[Path | None, typer.Option("-o", help="Write into this file; - is stdout.")] = None,
 ) -> None:
     """Every reading of a time, values exact; a little at a time, so that the agent is not held up."""
     if as_csv and as_json:
@@ -352,29 +353,13 @@ def _console() -> Console:
 
 @contextmanager
 def _until_interrupted() -> Iterator[None]:
-    """End quietly when the person, or the program that reads us, has seen enough."""
+    """End quietly when the person has seen enough; a reader that has is met by `cli.main`."""
     try:
         yield
-        sys.stdout.flush()
     except KeyboardInterrupt:
         raise typer.Exit(0) from None
-    except BrokenPipeError:
-        sys.stdout = open("/dev/null", "w")  # noqa: SIM115 the interpreter flushes it at its end
-        raise typer.Exit(0) from None
 
 
-@contextmanager
-def _opened(out: Path | None) -> Iterator[TextIO]:
+def _opened(out: Path | None) -> AbstractContextManager[TextIO]:
     """Give standard output, or a file that gets its name when it is whole."""
-    if out is None:
-        yield sys.stdout
-        return
-    fresh = out.with_name(out.name + ".part")
-    try:
-        with fresh.open("w", encoding="utf-8", newline="") as stream:
-            yield stream
-        fresh.replace(out)
-    except OSError as error:
-        raise StoreError(f"{out} cannot be written: {error.strerror}") from error
-    finally:
-        fresh.unlink(missing_ok=True)
+    return nullcontext(sys.stdout) if out is None or out == Path("-") else whole_file(out)

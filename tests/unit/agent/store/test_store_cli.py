@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import re
 import sqlite3
 import subprocess
@@ -16,7 +17,7 @@ from typer.testing import CliRunner, Result
 from agent.store.recordfile import RouteState, checksum
 from agent.store_cli import app, instant, parse_instant
 from core.codec import row_body
-from core.errors import ConfigError, StoreCorrupt
+from core.errors import ConfigError, StoreCorrupt, StoreError
 from core.manifest import Group, Manifest, Point, ValueKind
 from tests.support.gateway_double import owned
 from tests.unit.agent.store.store_made import add, at, committed, contents, opened, settled_rows
@@ -205,8 +206,53 @@ async def test_export_into_a_pipe_that_closes_ends_quietly(tmp_path: Path) -> No
     command = f"{sys.executable} -m cli.main store export {tmp_path} | head -2; exit ${{PIPESTATUS[0]}}"
     program = command.replace("-m cli.main", "-c 'from cli.main import main; main()'")
     done = subprocess.run(["bash", "-c", program], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (1, "")
     assert len(done.stdout.splitlines()) == 2
+
+
+async def test_export_onto_a_link_a_device_or_a_directory_is_refused(store: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "kept.csv"
+    kept.write_text("kept")
+    link, pipe, folder = tmp_path / "link.csv", tmp_path / "pipe.csv", tmp_path / "folder"
+    link.symlink_to(kept)
+    os.mkfifo(pipe)
+    folder.mkdir()
+    for path, kind in ((link, "a link"), (pipe, "a device or pipe"), (folder, "a directory")):
+        error = run("export", store, "-o", path).exception
+        assert isinstance(error, ConfigError), path
+        assert str(error).startswith(f"{path} is {kind}")
+    assert (link.is_symlink(), pipe.is_fifo(), folder.is_dir()) == (True, True, True)
+    assert kept.read_text() == "kept"
+
+
+async def test_export_leaves_a_file_alone_that_looks_like_its_own_half(store: Path, tmp_path: Path) -> None:
+    bystander = tmp_path / "day.csv.part"
+    bystander.write_text("somebody's")
+    assert run("export", store, "-o", tmp_path / "day.csv").exit_code == 0
+    assert bystander.read_text() == "somebody's"
+
+
+async def test_export_over_an_ordinary_file_keeps_its_permissions(store: Path, tmp_path: Path) -> None:
+    out = tmp_path / "day.csv"
+    out.write_text("yesterday")
+    out.chmod(0o640)
+    assert run("export", store, "-o", out).exit_code == 0
+    assert out.read_text().startswith("time,")
+    assert out.stat().st_mode & 0o777 == 0o640
+
+
+async def test_export_into_a_directory_that_does_not_exist_is_told(store: Path, tmp_path: Path) -> None:
+    error = run("export", store, "-o", tmp_path / "none" / "day.csv").exception
+    assert isinstance(error, StoreError)
+    assert str(error).endswith("day.csv cannot be written: No such file or directory")
+
+
+async def test_export_into_a_dash_is_standard_output(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("export", store, "-o", "-").output == run("export", store).output
+    assert not (tmp_path / "-").exists()
 
 
 async def test_export_of_an_unknown_device_or_two_forms_is_refused(store: Path) -> None:
