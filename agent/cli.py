@@ -3,6 +3,7 @@
 import json
 import logging
 import time
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -17,10 +18,22 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON document instead 
 STALE_S = 15.0
 
 
+class LogLevel(StrEnum):
+    """From how grave on a line is logged."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+Level = Annotated[LogLevel, typer.Option(case_sensitive=False, help="How grave a line must be to be logged.")]
+
+
 @app.command(epilog="Example: portico agent run -c gateway.toml")
 def run(
     config: Config = Path("gateway.toml"),
-    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
+    log_level: Level = LogLevel.INFO,
 ) -> None:
     """Poll, store and forward until SIGTERM."""
     logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -52,18 +65,31 @@ def show_status(config: Config = Path("gateway.toml"), as_json: AsJson = False) 
     """Show the state of the running agent."""
     from agent.config import load_config
     from agent.status_view import show
-    from core.errors import ConfigError
+    from agent.store.look import agent_runs
+    from core.errors import ConfigError, StoreError
 
-    path = load_config(config).gateway.data_dir / "status.json"
+    directory = load_config(config).gateway.data_dir
+    path = directory / "status.json"
+    runs = agent_runs(directory)
     try:
         state = json.loads(path.read_text())
     except OSError as error:
+        if runs:
+            raise StoreError(
+                f"the agent runs, and there is no status at {path}: it has just started, or it could not "
+                f"write (is the disk full? see `df {directory}` and the log)"
+            ) from error
         raise ConfigError(
             f"no status at {path}: start the agent with `portico agent run -c {config}`"
         ) from error
     age_s = time.time() - state["at_ms"] / 1000
     if as_json:
-        typer.echo(json.dumps({**state, "age_s": round(age_s, 1)}))
+        typer.echo(json.dumps({**state, "age_s": round(age_s, 1), "agent_runs": runs}))
     else:
         show(state, age_s)
+    if runs and age_s >= STALE_S:
+        raise StoreError(
+            f"the agent runs, and could not write its status for {age_s:.0f} s: is the disk full? "
+            f"see `df {directory}` and the log"
+        )
     raise typer.Exit(0 if age_s < STALE_S else 1)

@@ -228,17 +228,22 @@ class Look:
 
     def agent_runs(self) -> bool:
         """Tell whether an agent uses the directory now."""
-        try:
-            handle = os.open(self.directory / "lock", os.O_RDONLY)
-        except OSError:
-            return False
-        try:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return True
-        finally:
-            os.close(handle)
+        return agent_runs(self.directory)
+
+
+def agent_runs(directory: Path) -> bool:
+    """Tell whether an agent holds the lock of a data_dir now."""
+    try:
+        handle = os.open(directory / "lock", os.O_RDONLY)
+    except OSError:
         return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(handle)
+    return False
 
 
 def read_only(path: Path) -> sqlite3.Connection:

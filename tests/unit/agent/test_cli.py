@@ -1,0 +1,85 @@
+"""`portico agent`: what its commands refuse, and what the status says when there is none."""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from agent.cli import app
+from core.errors import ConfigError, StoreError
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "gateway.toml"
+    path.write_text('[gateway]\nid = "gw-0001"\ndata_dir = "var"\n')
+    (tmp_path / "var").mkdir()
+    return path
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(one) for one in arguments])
+
+
+@contextmanager
+def an_agent_holding(data_dir: Path) -> Iterator[None]:
+    handle = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def write_status(data_dir: Path, at_ms: int) -> None:
+    store = dict.fromkeys(("readings", "rows", "bytes", "durable_p99_ms", "durable_max_ms", "gap_ticks"), 0)
+    state = {"gateway": "gw-0001", "software": "portico", "at_ms": at_ms, "uptime_s": 1.0, "store": store}
+    empty = {"lines": {}, "brokers": {}, "routes": {}, "alarms": [], "clock_synchronised": True}
+    (data_dir / "status.json").write_text(json.dumps({**state, **empty}))
+
+
+def test_log_level_that_does_not_exist_is_wrong_use(config: Path) -> None:
+    result = run("run", "-c", config, "--log-level", "loud")
+    assert result.exit_code == 2
+    assert "'loud' is not one of" in result.output
+
+
+def test_log_level_may_be_written_in_capitals(tmp_path: Path) -> None:
+    # It gets as far as the configuration.
+    assert isinstance(run("run", "-c", tmp_path / "none", "--log-level", "INFO").exception, ConfigError)
+
+
+def test_status_without_an_agent_says_how_to_start_it(config: Path) -> None:
+    error = run("status", "-c", config).exception
+    assert isinstance(error, ConfigError)
+    assert "start the agent with" in str(error)
+
+
+def test_status_that_a_running_agent_never_wrote_is_told_as_that(config: Path) -> None:
+    with an_agent_holding(config.parent / "var"):
+        error = run("status", "-c", config).exception
+    assert isinstance(error, StoreError)
+    assert "the agent runs" in str(error)
+    assert "is the disk full?" in str(error)
+
+
+def test_old_status_of_a_running_agent_is_told_as_that(config: Path) -> None:
+    write_status(config.parent / "var", 0)
+    with an_agent_holding(config.parent / "var"):
+        error = run("status", "-c", config).exception
+        found = run("status", "-c", config, "--json")
+    assert isinstance(error, StoreError)
+    assert "could not write its status" in str(error)
+    assert json.loads(found.stdout.splitlines()[0])["agent_runs"] is True
+
+
+def test_old_status_without_an_agent_is_only_silent(config: Path) -> None:
+    write_status(config.parent / "var", 0)
+    result = run("status", "-c", config)
+    assert (result.exit_code, isinstance(result.exception, SystemExit)) == (1, True)
+    assert "silent for" in result.output
