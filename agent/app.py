@@ -104,6 +104,7 @@ class Agent:
                 port=connection.url.port,
                 client_id=connection.client_id,
                 context=_context_maker(self.config, connection),
+                cert=connection.cert,
                 keepalive_s=max(5, round(connection.keepalive.s)),
                 window=max(route.window for route in connection.routes),
                 subscriptions=(topic, *_subscriptions(gateway, connection)),

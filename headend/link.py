@@ -16,6 +16,7 @@ import socket
 import ssl
 import threading
 import time
+from pathlib import Path
 from typing import Final
 
 import paho.mqtt.client as mqtt
@@ -223,7 +224,10 @@ class Link:
     ) -> None:
         self._connected.clear()
         if not self._stopping.is_set() and not self.failure:
-            self._failed(f"broker {self.url} ended the connection: {reason}; trying again")
+            if self._answered.is_set():
+                self._failed(f"broker {self.url} ended the connection: {reason}; trying again")
+            else:
+                self._failed(unanswered(self.url, self._broker.cert))
         self._over.set()
         self._answered.set()
 
@@ -265,6 +269,21 @@ class Link:
             self.rejected += 1
         else:
             self.delivered += 1
+
+
+def unanswered(url: str, cert: Path | None) -> str:
+    """Say what a broker probably means that closes a connection before it answers.
+
+    With TLS 1.3 we may speak before the broker has judged our certificate, and MQTT has no word for it.
+    """
+    if cert is None:
+        causes = "it probably speaks no MQTT 5 here, wants TLS (mqtts://), or refuses this address"
+    else:
+        causes = (
+            f"it probably does not trust the authority of {cert}, or holds that certificate for ended, "
+            "revoked or of another role; check cert, and the broker's clock and authorities"
+        )
+    return f"broker {url} closed the connection before it answered: {causes}; its log says which"
 
 
 def _sentence(url: str, error: Exception) -> str:

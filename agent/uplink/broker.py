@@ -15,6 +15,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final, Protocol
 
 import paho.mqtt.client as paho
@@ -56,6 +57,8 @@ class BrokerOptions:
     client_id: str
     context: Callable[[], ssl.SSLContext] | None
     """Made anew for each connection: a renewed certificate is taken up, an expired one is told."""
+    cert: Path | None = None
+    """What the context shows to the broker, for sentences."""
     keepalive_s: int = 30
     window: int = 50
     """Messages in flight; more than 100 makes paho slow (reference figures: half at 1000)."""
@@ -189,7 +192,7 @@ class Broker:
             raise Unreachable(f"broker {self.name} cannot be reached: {_reason(error)}") from error
         if self._up.failure:
             await asyncio.to_thread(self._hang_up)
-            raise Unreachable(f"broker {self.name} refuses {self.options.client_id}: {self._up.failure}")
+            raise Unreachable(self._up.failure)
         self.connected = True
         self.counts.connects += 1
         # Before the greeting: what is retained of our own state tells whether a twin was here.
@@ -260,7 +263,8 @@ class Broker:
             log.debug("the event loop is closed")
 
     def _on_connect(self, client: paho.Client, data: Any, flags: Any, reason: ReasonCode, props: Any) -> None:
-        self._post(self._greeted, bool(flags.session_present), str(reason) if reason.is_failure else "")
+        refusal = f"broker {self.name} refuses {self.options.client_id}: {reason}; see its log"
+        self._post(self._greeted, bool(flags.session_present), refusal if reason.is_failure else "")
 
     def _greeted(self, session_present: bool, failure: str) -> None:
         self._up.session_present = session_present
@@ -273,10 +277,12 @@ class Broker:
         self._post(self._disconnected, reason.value, str(reason))
 
     def _disconnected(self, code: int, text: str) -> None:
-        self.counts.last_error = text
         if not self._up.done.is_set():
+            # MQTT has no word for it: TLS 1.3 lets us speak before the broker has judged our certificate.
+            text = unanswered(self.name, self.options.cert)
             self._up.failure = text
             self._up.done.set()
+        self.counts.last_error = text
         if code == TAKEN_OVER:
             sentence = (
                 f"another client connected to broker {self.name} as {self.options.client_id}: "
@@ -316,6 +322,18 @@ class Broker:
                 True,
                 f"broker {self.name} refused a subscription of {self.options.client_id}: {refused[0]}",
             )
+
+
+def unanswered(broker: str, cert: Path | None) -> str:
+    """Say what a broker probably means that closes a connection before it answers."""
+    if cert is None:
+        causes = "it probably speaks no MQTT 5 here, wants TLS (mqtts://), or refuses this address"
+    else:
+        causes = (
+            f"it probably does not trust the authority of {cert}, or holds that certificate for ended, "
+            "revoked or of another role; check cert in the route, and the broker's clock and authorities"
+        )
+    return f"broker {broker} closed the connection before it answered: {causes}; its log says which"
 
 
 def _no_delay(client: paho.Client, data: Any, sock: Any) -> None:
