@@ -29,7 +29,8 @@ def judge_completeness(
 ) -> None:
     """Compare ticks due with rows and gaps, and coverage with what the gateways had.
 
-    Exit code 1 when a tick is neither a row nor in a gap, or coverage is missing.
+    Exit code 1 when a tick is neither a row nor in a gap, when coverage is missing, and when the books
+    hold nothing yet of what is asked for.
     """
     path = books_path(config, books)
     connection = open_reader(path)
@@ -44,7 +45,7 @@ def judge_completeness(
         typer.echo(
             json.dumps(
                 {
-                    "holds": found.holds,
+                    "holds": None if found.empty else found.holds,
                     "groups": groups,
                     "epochs": epochs,
                     "unresolved_gaps": found.unresolved_gaps,
@@ -59,6 +60,9 @@ def judge_completeness(
 
 
 def _show(found: Completeness, console: Console) -> None:
+    if found.empty:
+        console.print("the books hold nothing of this yet: nothing can be said", style="bold")
+        return
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("gateway", "group"):
         table.add_column(name)

@@ -81,10 +81,16 @@ class Completeness:
     conflicts: int
 
     @property
+    def empty(self) -> bool:
+        """Whether nothing was ever received of what was asked for, so that there is nothing to judge."""
+        return not (self.groups or self.epochs or self.unresolved_gaps)
+
+    @property
     def holds(self) -> bool:
-        """Whether nothing is missing without a reason."""
+        """Whether something is there and nothing of it is missing without a reason."""
         return (
-            not any(group.unreported for group in self.groups)
+            not self.empty
+            and not any(group.unreported for group in self.groups)
             and not any(epoch.missing for epoch in self.epochs)
             and not self.unresolved_gaps
         )
@@ -114,7 +120,9 @@ def completeness(connection: sqlite3.Connection, gateway: str = "", device: str 
         "WHERE (?1 = '' OR gateway = ?1)",
         (gateway,),
     ).fetchone()[0]
-    return Completeness(groups, _epochs(connection, gateway), unresolved, conflicts)
+    # Coverage is of whole gateways: of a device that nobody knows it would say that all is there.
+    epochs = [] if device and not groups else _epochs(connection, gateway)
+    return Completeness(groups, epochs, unresolved, conflicts)
 
 
 def _group(

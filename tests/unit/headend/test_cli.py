@@ -192,3 +192,19 @@ def test_instants_are_read_in_three_ways() -> None:
     assert parse_instant("2026-09-21T02:00:00+02:00", NOW, "--from") == 1_789_948_800_000
     assert instant(1_789_948_800_250) == "2026-09-21T00:00:00.250Z"
     assert instant(2**53) == "9007199254740992 ms since 1970"
+
+
+def test_completeness_of_empty_books_is_unknown_and_not_complete(books: Books, books_path: Path) -> None:
+    code, out = portico("completeness", "--books", str(books_path), "--json")
+    assert (code, json.loads(out)["holds"]) == (1, None)
+    code, out = portico("completeness", "--books", str(books_path))
+    assert (code, out.strip()) == (1, "the books hold nothing of this yet: nothing can be said")
+
+
+@pytest.mark.parametrize("stranger", [("--gateway", "nobody"), ("--device", "nothing")])
+def test_completeness_of_a_stranger_is_unknown(
+    take: Take, double: GatewayDouble, books_path: Path, stranger: tuple[str, str]
+) -> None:
+    take(double.hello(last=4))
+    code, out = portico("completeness", "--books", str(books_path), "--json", *stranger)
+    assert (code, json.loads(out)["holds"]) == (1, None)
