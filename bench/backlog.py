@@ -125,8 +125,8 @@ def measure_backlog(
         say(
             f"backlog round {turn + 1}: inserts {found.insert_empty[-1]:,.0f} empty, "
             f"{found.insert_draining[-1]:,.0f} readings/s while {drained:,.0f}/s drain "
-            f"({missed:.1%} of the ticks missed); drains {found.drain_large[-1]:,.0f} of {readings:,}, "
-            f"{found.drain_small[-1]:,.0f} readings/s of a small one"
+            f"({missed:.1%} of the ticks missed); a backlog of {readings:,} readings drains at "
+            f"{found.drain_large[-1]:,.0f}/s, a small one at {found.drain_small[-1]:,.0f}/s"
         )
     return found
 
