@@ -12,13 +12,16 @@ and dynamic programming over the cuts finds it.
 Pure.  Deliberately not here: how long a plan takes on a line (a later issue).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 from core.errors import ConfigError
 from drivers.points import PointType, Table
 from drivers.types import Block, Limits
+
+Span = tuple[Table, int, int]
+"""Addresses of one table, first and last included."""
 
 _ORDER = {table: number for number, table in enumerate(Table)}
 
@@ -44,12 +47,16 @@ class Request:
 
 
 def plan(
-    points: Sequence[PointType], limits: Limits | None = None, blocks: Sequence[Block] = ()
+    points: Sequence[PointType],
+    limits: Limits | None = None,
+    blocks: Sequence[Block] = (),
+    apart: Sequence[Span] = (),
 ) -> tuple[Request, ...]:
     """Return the requests for some points, ordered by table and address.
 
-    Each point is in exactly one request.  ``ConfigError`` when a point cannot be read within the
-    limits: it is wider than a read, or lies in a forbidden range.
+    Each point is in exactly one request.  No read of several points covers the whole of a span in
+    ``apart`` (a block may: leave such blocks out).  ``ConfigError`` when a point cannot be read within
+    the limits: it is wider than a read, or lies in a forbidden range.
     """
     limits = limits or Limits()
     requests: list[Request] = []
@@ -65,8 +72,25 @@ def plan(
     for block, members in in_block.items():
         requests.append(Request(block.table, block.address, block.count, tuple(members)))
     for table, indexes in left.items():
-        requests += _planned(points, indexes, table, limits)
-    return tuple(sorted(requests, key=lambda request: (_ORDER[request.table], request.address)))
+        spans = [(first, last) for one, first, last in apart if one is table]
+        requests += _planned(points, indexes, table, limits, spans)
+    return in_order(requests)
+
+
+def in_order(requests: Iterable[Request]) -> tuple[Request, ...]:
+    """Return requests by table and address, as they are asked."""
+    return tuple(
+        sorted(requests, key=lambda request: (_ORDER[request.table], request.address, request.count))
+    )
+
+
+def outermost(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return those of some spans (start, end) that lie inside no other, in order."""
+    outer: list[tuple[int, int]] = []
+    for start, end in sorted(spans, key=lambda span: (span[0], -span[1])):
+        if not outer or end > outer[-1][1]:
+            outer.append((start, end))
+    return outer
 
 
 def _inside(point: PointType, block: Block) -> bool:
@@ -86,20 +110,20 @@ def _check(point: PointType, limits: Limits) -> None:
 
 
 def _planned(
-    points: Sequence[PointType], indexes: Sequence[int], table: Table, limits: Limits
+    points: Sequence[PointType],
+    indexes: Sequence[int],
+    table: Table,
+    limits: Limits,
+    apart: Sequence[tuple[int, int]],
 ) -> list[Request]:
     # Of two that begin together the wider comes first, so that the other one is seen to lie inside.
     ordered = sorted(indexes, key=lambda index: (points[index].address, -points[index].end, index))
-    outer: list[int] = []
-    for index in ordered:
-        if not outer or points[index].end > points[outer[-1]].end:
-            outer.append(index)
-    spans = [(points[index].address, points[index].end) for index in outer]
+    spans = outermost((points[index].address, points[index].end) for index in ordered)
     joined = [_bridged(before[1], after[0], table, limits) for before, after in pairwise(spans)]
     requests: list[Request] = []
     members = iter(ordered)
     waiting = next(members, None)
-    for first, last in _pieces(spans, joined, limits.span(table)):
+    for first, last in _pieces(spans, joined, limits.span(table), apart):
         start, end = spans[first][0], spans[last][1]
         inside: list[int] = []
         while waiting is not None and points[waiting].end <= end:
@@ -116,7 +140,12 @@ def _bridged(end: int, start: int, table: Table, limits: Limits) -> bool:
     return not any(bar.table is table and bar.first < start and end <= bar.last for bar in limits.forbidden)
 
 
-def _pieces(spans: Sequence[tuple[int, int]], joined: Sequence[bool], most: int) -> list[tuple[int, int]]:
+def _pieces(
+    spans: Sequence[tuple[int, int]],
+    joined: Sequence[bool],
+    most: int,
+    apart: Sequence[tuple[int, int]] = (),
+) -> list[tuple[int, int]]:
     """Return the best cut into pieces (first and last index): fewest pieces, then fewest addresses.
 
     Of equal ones the one whose earlier pieces are longer, so that a plan is always the same.
@@ -130,6 +159,8 @@ def _pieces(spans: Sequence[tuple[int, int]], joined: Sequence[bool], most: int)
             width = spans[last][1] - spans[first][0]
             if width > most or (last > first and not joined[last - 1]):
                 break
+            if last > first and any(spans[first][0] <= low and high < spans[last][1] for low, high in apart):
+                break  # whatever is longer covers it too
             count, addresses = best[last + 1]
             candidate = (count + 1, addresses + width)
             if found is None or candidate <= found:
