@@ -32,6 +32,7 @@ from agent.config_models import (
     Setting,
 )
 from agent.config_rules import Parts, Types, rule_faults, warnings
+from agent.config_transformer import TransformerConfig
 from core.errors import ConfigError
 from drivers.types import DeviceType, load_type
 
@@ -49,6 +50,7 @@ __all__ = [
     "Scheme",
     "Setting",
     "Size",
+    "TransformerConfig",
     "connections",
     "load_config",
     "parse_config",
@@ -60,7 +62,11 @@ LONGEST_FILE = 4 << 20
 """Bytes; a thousand devices with overrides fit many times."""
 
 _TABLES = {"gateway": GatewayConfig, "line": LineConfig, "device": DeviceConfig, "route": RouteConfig}
-_NESTED: Mapping[str, type[BaseModel]] = {"override": OverrideConfig, "ownership": OwnershipConfig}
+_NESTED: Mapping[str, type[BaseModel]] = {
+    "override": OverrideConfig,
+    "ownership": OwnershipConfig,
+    "transformer": TransformerConfig,
+}
 _Model = TypeVar("_Model", bound=BaseModel)
 _Toml = Mapping[str, object]
 

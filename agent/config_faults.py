@@ -125,7 +125,8 @@ def _sentence(
             example = EXAMPLES.get(key)
             return f"is missing: write for example {example}" if example else "is missing"
         case "extra_forbidden":
-            return f"no such key: {near(key, model.model_fields)}"
+            keys = [field.alias or name for name, field in model.model_fields.items()]
+            return f"no such key: {near(key, keys)}"
         case "value_error":
             return str(context["error"])
         case "greater_than_equal":

@@ -29,6 +29,7 @@ from pydantic import (
 )
 
 from agent.amounts import Duration, DurationKey, IntervalKey, Size, SizeKey, within
+from agent.config_transformer import TransformerConfig
 from certs.profile import RESERVED_IDS
 from core.errors import ConfigError
 from core.ids import name_fault
@@ -346,6 +347,7 @@ class DeviceConfig(OwnerKeys):
     report: Literal["all", "changes"] = "all"
     heartbeat: Annotated[DurationKey, _lasting(0.01, 86400)] = _s(300)
     deadband: Annotated[dict[Name, Deadband], Field(strict=False)] = Field(default_factory=dict)
+    transformer: Annotated[tuple[TransformerConfig, ...], Field(strict=False)] = ()
 
     @model_validator(mode="after")
     def _fits(self) -> "DeviceConfig":

@@ -40,6 +40,7 @@ def rule_faults(parts: Parts, types: Types) -> Iterator[str]:
     for place, device in parts.devices:
         yield from _ownership_faults(place, device)
         yield from _type_faults(place, device, types)
+        yield from _transformer_faults(place, device, types)
     yield from _route_faults(parts)
 
 
@@ -120,6 +121,24 @@ def _type_faults(place: Place, device: DeviceConfig, types: Types) -> Iterator[s
                 yield key.fault(f'point "{name}" is not polled: add it to the points of the device')
 
 
+def _transformer_faults(place: Place, device: DeviceConfig, types: Types) -> Iterator[str]:
+    for number, (before, after) in enumerate(pairwise(device.transformer), start=2):
+        key = place.at(f"transformer[{number}] from")
+        if after.begin is None:
+            yield key.fault("is missing: only the first transformer may be there since ever")
+        elif before.begin is not None and after.begin <= before.begin:
+            yield key.fault(f"is not after {before.begin.isoformat()}: put them in the order of time")
+    if device.transformer:
+        try:
+            behind = [point for point in types(device.type).points if point.ratio is not None]
+        except ConfigError:
+            return
+        if not behind:
+            yield place.at("transformer").fault(
+                f"no point of {device.type} stands behind transformers: its values are primary"
+            )
+
+
 def polled_names(device: DeviceConfig, types: Types) -> frozenset[str]:
     """Return the names of the points that a device's table asks for."""
     if device.points is not None:
@@ -184,6 +203,15 @@ def _device_warnings(config: Config, types: Types) -> Iterator[str]:
             yield (
                 f'device "{device.name}": no source confirmed {", ".join(unsure)} of type {device.type}; '
                 "compare the values with the device's own display"
+            )
+        polled = polled_names(device, types)
+        behind = [
+            one.name for one in types(device.type).points if one.ratio is not None and one.name in polled
+        ]
+        if behind and not device.transformer:
+            yield (
+                f'device "{device.name}": {", ".join(behind)} of {device.type} stand behind transformers and '
+                "there is no [[device.transformer]]: the ratio is taken for 1"
             )
         end = _open_end(ownership_terms(device))
         if end:

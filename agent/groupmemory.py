@@ -29,7 +29,9 @@ class ByException:
 
     heartbeat_ms: int
     deadbands: tuple[Decimal, ...]
-    """For each point, in its unit; a change of more than this is one."""
+    """For each point, in its unit and before any transformer ratio; a change of more than this is one."""
+    changes: tuple[int, ...] = ()
+    """Instants at which values begin to mean something else: the first tick from one on gets a row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +119,8 @@ class GroupMemory:
         if silent:
             return not was_silent or tick - before >= SILENT_ROW_MS
         if self._by_exception is None or was_silent or tick - before >= self._by_exception.heartbeat_ms:
+            return True
+        if any(before < at <= tick for at in self._by_exception.changes):
             return True
         if any(reasons != ["clock-unsure"] for reasons in quality.values()):
             return True

@@ -118,7 +118,7 @@ class LineWorker:
         self._memory = {
             group.group.group: GroupMemory(
                 group.points,
-                [point.exp for point in group.group.points],
+                group.exps,
                 group.every_ms,
                 last_ticks.get(group.group.group),
                 clock.steps,
@@ -177,7 +177,10 @@ class LineWorker:
             memory.left_out(judged.silent)
             counts.left_out += 1
             return
-        body = row_body(tick, number, offsets, values, judged.quality)
+        primary = values
+        if group.multiplier is not None:
+            primary = group.multiplier.primary(tick, values, judged.quality)
+        body = row_body(tick, number, offsets, primary, judged.quality)
         taken = self._sink.append_row(
             number, tick, len(values), body, self._clock.mono(), judged.reason, judged.row
         )

@@ -13,10 +13,12 @@ from agent.amounts import DAY_MS
 from agent.config_models import Config, DeviceConfig, LineConfig, OverrideConfig
 from agent.config_rules import Types, polled_names
 from agent.groupmemory import ByException
+from agent.multiplier import Multiplier
 from agent.owners import ownership_terms
 from core.errors import ConfigError
 from core.manifest import Group, Manifest
 from core.ownership import Ownership
+from core.transformers import described
 from drivers.modbus.plan import Request, plan
 from drivers.modbus.values import GroupDecoder
 from drivers.types import DeviceType, Limits, PointType
@@ -40,10 +42,17 @@ class PollGroup:
     """Silence between requests: the longer of the line's and the device type's."""
     by_exception: ByException | None = None
     """Set when only changes are reported."""
+    multiplier: Multiplier | None = None
+    """Set when some points stand behind transformers: what the decoder gives is secondary."""
 
     @property
     def every_ms(self) -> int:
         return self.group.every_ms
+
+    @property
+    def exps(self) -> list[int]:
+        """Exponents of the values as the decoder gives them; those of ``group`` are of primary values."""
+        return [point.core_point(0).exp for point in self.points]
 
     @property
     def phase_ms(self) -> int:
@@ -131,16 +140,21 @@ def _poll_group(
     blocks = tuple(block for block in kind.blocks if block.count <= limits.span(block.table))
     requests = plan(points, limits, blocks)
     brought_by = {point: index for index, request in enumerate(requests) for point in request.points}
+    ratios = tuple(one.term for one in device.transformer)
+    behind = {point.name: point.ratio for point in points if point.ratio is not None}
+    multiplier = Multiplier(points, ratios) if behind and ratios else None
+    told = [point.core_point(brought_by[index]) for index, point in enumerate(points)]
     group = Group(
         group=number,
         device=device.name,
         device_type=device.type,
         every_ms=every_ms,
-        points=tuple(point.core_point(brought_by[index]) for index, point in enumerate(points)),
+        points=tuple(multiplier.point(index, one) if multiplier else one for index, one in enumerate(told)),
         owners=terms,
         requests=len(requests),
         phase_ms=device.phase.ms % every_ms,
         usage_point=device.usage_point or config.gateway.usage_point or "",
+        x=described(ratios, behind, _moduli(points)),
     )
     given = "timeout" in line.model_fields_set
     return PollGroup(
@@ -153,15 +167,30 @@ def _poll_group(
         limits=limits,
         timeout_s=line.timeout.s if given else limits.timeout_ms / 1000,
         pause_s=max(line.pause.ms, limits.pause_ms) / 1000,
-        by_exception=_by_exception(device, points),
+        by_exception=_by_exception(device, points, multiplier),
+        multiplier=multiplier,
     )
 
 
-def _by_exception(device: DeviceConfig, points: tuple[PointType, ...]) -> ByException | None:
+def _moduli(points: tuple[PointType, ...]) -> dict[str, Decimal]:
+    return {
+        point.name: point.sense.modulus
+        for point in points
+        if point.sense is not None and point.sense.modulus is not None
+    }
+
+
+def _by_exception(
+    device: DeviceConfig, points: tuple[PointType, ...], multiplier: Multiplier | None
+) -> ByException | None:
     if device.report == "all":
         return None
     bands = tuple(device.deadband.get(point.name, Decimal(0)) for point in points)
-    return ByException(device.heartbeat.ms, bands)
+    if multiplier is None:
+        return ByException(device.heartbeat.ms, bands)
+    # Bands are of primary values, what is compared is secondary: the largest ratio misses no change.
+    secondary = tuple(band / multiplier.largest(index) for index, band in enumerate(bands))
+    return ByException(device.heartbeat.ms, secondary, multiplier.changes)
 
 
 def _limits(device: DeviceConfig, kind: DeviceType) -> Limits:

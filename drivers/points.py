@@ -190,10 +190,15 @@ class PointType(Noun):
     resolution: Number | None = None
     scale: Number = Decimal(1)
     offset: Number = Decimal(0)
+    scale_by: str = ""
+    """The point in which the device says the power of ten of this one (SunSpec's scale factors); ``scale``
+    is then the step in which the value is stated."""
     not_available: Annotated[tuple[int | Literal["nan"], ...], Strict(False)] = ()
     low: Number | None = None
     high: Number | None = None
     cumulative: bool = False
+    ratio: Literal["ct", "vt", "ct*vt"] | None = None
+    """Its registers are secondary values: behind current, voltage transformers or both."""
     every_ms: Annotated[int | None, BeforeValidator(_duration)] = Field(default=None, alias="every")
     default: bool = True
     """Polled unless the device's own list of points says otherwise."""
@@ -302,7 +307,8 @@ def point_faults(point: PointType) -> list[str]:
     if point.end > 0x10000:
         faults.append(f"it ends at address {point.end - 1}, the last one is 65535")
     if point.kind in (ValueKind.BOOLEAN, ValueKind.TEXT):
-        numeric = {"resolution", "scale", "offset", "not_available", "low", "high"} & point.model_fields_set
+        numbers = {"resolution", "scale", "scale_by", "offset", "not_available", "low", "high"}
+        numeric = numbers & point.model_fields_set
         if numeric:
             faults.append(f"{_listed(numeric)} belong to numbers, not to type {kind.value!r}")
     else:
@@ -311,6 +317,10 @@ def point_faults(point: PointType) -> list[str]:
         faults += _write_faults(point, point.write)
     if point.sense is not None:
         faults += _sense_faults(point, point.sense)
+    if point.ratio is not None and point.kind is not ValueKind.INTEGER:
+        faults.append('"ratio" belongs to integers and to floats with a "resolution", so that it stays exact')
+    if point.ratio is not None and point.write is not None:
+        faults.append('"ratio" belongs to what is measured: a point with [point.write] has none')
     return faults
 
 
@@ -335,6 +345,8 @@ def _number_faults(point: PointType) -> list[str]:
     faults: list[str] = []
     if point.scale == 0:
         return ['"scale" is 0, which would make every value the same']
+    if point.scale_by and (not point.type.is_integer or point.offset or not is_power_of_ten(point.scale)):
+        faults.append('"scale_by" is for integers whose "scale" is a power of ten, without "offset"')
     if point.type.is_float:
         if point.offset:
             faults.append('"offset" is for integer registers only')

@@ -21,6 +21,7 @@ from agent.config import (
     RouteConfig,
     Scheme,
     Setting,
+    TransformerConfig,
     connections,
     load_config,
     parse_config,
@@ -453,6 +454,7 @@ TABLES: tuple[tuple[str, type[BaseModel]], ...] = (
     ("[[device]]", DeviceConfig),
     ("[[device.override]]", OverrideConfig),
     ("[[device.ownership]]", OwnershipConfig),
+    ("[[device.transformer]]", TransformerConfig),
     ("[[route]]", RouteConfig),
 )
 
@@ -462,7 +464,7 @@ def test_every_key_stands_in_the_page_on_configuration(heading: str, model: type
     page = (ROOT / "docs" / "configuration.md").read_text("utf-8")
     section = re.split(r"^## ", page.split(f"## `{heading}`", 1)[1], maxsplit=1, flags=re.MULTILINE)[0]
     told = set(re.findall(r"^\| `(\w+)`", section, flags=re.MULTILINE))
-    assert told == set(model.model_fields)
+    assert told == {field.alias or name for name, field in model.model_fields.items()}
 
 
 def test_the_examples_of_the_page_on_configuration_are_valid() -> None:
