@@ -38,6 +38,11 @@ class Terms:
         self._now: dict[int, dict[int, Group]] = {}
         self.groups = len(current.groups)
 
+    def add(self, from_id: int, manifest: Manifest) -> None:
+        """Take a manifest that is in force from an id on; groups keep their numbers and keys in it."""
+        self._manifests.append(manifest)  # first: whoever looks meanwhile, in another thread, finds it
+        self._begins.append(from_id)
+
     def manifest_at(self, id_: int) -> Manifest:
         """Return the manifest in force at an id."""
         return self._manifests[max(bisect_right(self._begins, id_) - 1, 0)]

@@ -119,7 +119,9 @@ class RecordFile:
 
     def first_loose(self) -> int:
         """Return the smallest id that may be deleted, by a look into the file."""
-        head = self._one("SELECT from_id FROM manifest_span WHERE from_id = ?", self.low)
+        head = self._one(  # a manifest in the middle of an epoch is no head
+            "SELECT from_id FROM manifest_span JOIN epoch ON base = from_id - 1 WHERE from_id = ?", self.low
+        )
         after = self.low + HEAD if head is not None else self.low
         return self._one("SELECT min(id) FROM record WHERE id >= ?", after) or self.top + 1
 

@@ -85,6 +85,8 @@ class Store:
         """Monotonic instant before which no row ages: the clock leapt, and may leap back."""
         self.on_alarm: Callable[[str, bool, str], None] = lambda code, raised, text: None
         """Called in the event loop: (code, raised, text)."""
+        self.on_manifest: list[Callable[[], None]] = []
+        """Called in the event loop when another manifest is in force."""
         self.fatal: asyncio.Event = asyncio.Event()
         """Set when the store cannot go on: the agent ends and is started again."""
         self.fatal_error: StoreError | None = None
@@ -190,6 +192,7 @@ class Store:
             lambda top: self._tell(data, top),
             lambda error: self._trouble(data, "store-unwritable", error),
             self._housekeep,
+            self._manifest_committed,
         )
         control.writer = Writer(
             control.file,
@@ -238,6 +241,15 @@ class Store:
 
         return self.append_record(at_ms, make)
 
+    def change_manifest(self, manifest: Manifest, at_ms: int) -> bool:
+        """Put a manifest behind the rows appended so far: those that follow are of this one.
+
+        Numbers, keys and intervals of the groups must be those of the manifest before.  False when there
+        is no room: nothing changed then.
+        """
+        waiting = Waiting(-1, at_ms, manifest.hash().encode(), 0, time.monotonic(), "", manifest=manifest)
+        return self.data.writer.append(waiting)
+
     def append_record(self, at_ms: int, make: Callable[[int], Record]) -> bool:
         """Queue a data record (clock, quality) that is made once its sequence is known."""
         return self.data.writer.append(Waiting(0, at_ms, b"", 0, time.monotonic(), "", make))
@@ -280,6 +292,18 @@ class Store:
         return self._terms.manifest_at(id_)
 
     # --- from the writers' threads
+
+    def _manifest_committed(self, id_: int, manifest: Manifest) -> None:
+        """Know a manifest before anybody can read the rows that need it."""
+        self._terms.add(id_, manifest)
+        self.data.manifests.append((id_, manifest))
+        self.manifest = manifest
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._told_manifest)
+
+    def _told_manifest(self) -> None:
+        for listener in self.on_manifest:
+            listener()
 
     def _tell(self, lane: Lane, top: int) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more

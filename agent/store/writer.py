@@ -23,6 +23,7 @@ from agent.store.missed import Missed
 from agent.store.recordfile import RecordFile
 from core.codec import encode_record
 from core.errors import StoreError, StoreFull
+from core.manifest import Manifest
 from core.records import Gap, Record
 
 T = TypeVar("T")
@@ -54,6 +55,8 @@ class Waiting:
     """For a record: makes it once its sequence is known."""
     ticket: "Numbered | None" = None
     """For a row: is told its sequence, before any record behind it is made."""
+    manifest: Manifest | None = None
+    """For a change of the manifest (``grp`` -1): the rows behind it are of this one."""
 
 
 class Numbered(Protocol):
@@ -94,6 +97,7 @@ class Writer:
         on_commit: Callable[[int], None],
         on_trouble: Callable[[StoreError | None], None],
         idle: Callable[["Writer"], bool],
+        on_manifest: Callable[[int, Manifest], None] = lambda id_, manifest: None,
     ) -> None:
         """Prepare; :meth:`start` begins.
 
@@ -106,6 +110,8 @@ class Writer:
                 again, and with the error that ended the thread (:attr:`crashed` is set then).
             idle: called between commits, at least once a second; does one bounded step of
                 housekeeping and tells whether more waits.
+            on_manifest: called in the writer's thread with the id from which a committed manifest is in
+                force, before ``on_commit``.
         """
         self.file = file
         self.counts = WriterCounts()
@@ -116,6 +122,7 @@ class Writer:
         self._on_commit = on_commit
         self._on_trouble = on_trouble
         self._idle = idle
+        self._on_manifest = on_manifest
         self._waiting: list[Waiting] = []
         self._bytes = 0
         self._jobs: deque[tuple[Callable[[RecordFile], object], Future[object]]] = deque()
@@ -243,9 +250,13 @@ class Writer:
         file = self.file
         begun = time.monotonic()
         rows, ticks, firsts, gap_ticks = self._built(batch)
+        changes = (waiting.manifest for waiting in batch if waiting.manifest is not None)
+        manifests = list(zip((row[0] for row in rows if row[1] == -1), changes, strict=True))
         try:
             with file.transaction():
                 file.insert(rows)
+                for id_, manifest in manifests:
+                    file.add_manifest(manifest.hash(), id_, manifest.encode())
         except sqlite3.Error as error:
             self._failed(translated(error, file.path))
             return False
@@ -253,6 +264,8 @@ class Writer:
         with self._wake:  # append() tells of refused ticks at any time
             self.missed.committed(ticks, firsts)
         self._count(batch, gap_ticks, begun, done)
+        for id_, manifest in manifests:
+            self._on_manifest(id_, manifest)
         if self.trouble is not None:
             self.trouble = None
             self._on_trouble(None)
@@ -269,6 +282,10 @@ class Writer:
         gap_ticks = 0
         for waiting in batch:
             grp, tick = waiting.grp, waiting.tick
+            if waiting.manifest is not None:
+                rows.append((next_id, -1, tick, waiting.body))
+                next_id += 1
+                continue
             if waiting.make is not None:
                 rows.append((next_id, 0, tick, encode_record(waiting.make(next_id - base))))
                 next_id += 1
@@ -308,7 +325,7 @@ class Writer:
         counts.commits += 1
         counts.gap_ticks += gap_ticks
         counts.longest_commit_s = max(counts.longest_commit_s, done - begun)
-        rows = [waiting for waiting in batch if waiting.make is None]
+        rows = [waiting for waiting in batch if waiting.grp > 0]
         if not rows:
             return
         counts.rows += len(rows)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agent.store.recordfile import RecordFile
 from agent.store.store import Store
 from core.errors import ConfigError, StoreError, StoreTooNew
 from core.records import Alarm, Clock
@@ -382,3 +383,79 @@ async def test_an_unsure_clock_is_told_in_the_start_record(tmp_path: Path) -> No
     async with opened(tmp_path, born=birth("unsure")) as store:
         assert not store.clock_synchronised
     assert contents(tmp_path).starts()[0]["clock"] == "unsure"
+
+
+async def test_a_manifest_in_the_middle_of_an_epoch_parts_the_rows_appended_before_from_those_after(
+    tmp_path: Path,
+) -> None:
+    fresh = manifest(points=2)
+    async with opened(tmp_path) as store:
+        told: list[str] = []
+        store.on_manifest.append(lambda: told.append(store.manifest.hash()))
+        add(store, 1, at(0))
+        assert store.change_manifest(fresh, at(0))
+        assert store.manifest == manifest()
+        add(store, 1, at(1), values=2)
+        await committed(store)
+        await until(lambda: store.data.top == 5, "told")
+        assert told == [fresh.hash()]
+        stored = await store.read(store.data, 3, 9, 9)
+        assert [(one.grp, one.body if one.grp == -1 else b"") for one in stored] == [
+            (1, b""),
+            (-1, fresh.hash().encode()),
+            (1, b""),
+        ]
+        assert [store.manifest_at(one.id).hash() for one in stored] == [
+            manifest().hash(),
+            fresh.hash(),
+            fresh.hash(),
+        ]
+        assert [begin for begin, _ in store.data.manifests] == [1, 4]
+    async with opened(tmp_path, fresh) as store:
+        assert [begin for begin, _ in store.data.manifests] == [1, 4, 6]
+        assert store.manifest_at(3).hash() == manifest().hash()
+        assert store.manifest_at(5).hash() == fresh.hash()
+        # Ticks go on over both: what came between two rows of a group is no gap.
+        add(store, 1, at(2), values=2)
+        await committed(store)
+    assert contents(tmp_path).gaps(1) == []
+
+
+async def test_a_change_of_the_manifest_waits_with_the_rows_while_the_disk_cannot_be_written(
+    tmp_path: Path,
+) -> None:
+    fresh = manifest(points=2)
+    async with opened(tmp_path) as store:
+        writer = store.data.writer
+        page_count = store.data.file.db.execute("PRAGMA page_count").fetchone()[0]
+        store.data.file.db.execute(f"PRAGMA max_page_count={page_count}").fetchone()
+        for number in range(200):
+            add(store, 1, at(number))
+        store.change_manifest(fresh, at(199))
+        add(store, 1, at(200), values=2)
+        writer.hurry()
+        await until(lambda: writer.trouble is not None, "the disk is full")
+        assert store.manifest == manifest()
+        store.data.file.db.execute("PRAGMA max_page_count=1073741823").fetchone()
+        await committed(store)
+        await until(lambda: store.manifest == fresh, "committed")
+        assert store.manifest_at(store.data.top).hash() == fresh.hash()
+    found = contents(tmp_path)
+    assert found.ticks(1) == [at(number) for number in range(201)]
+
+
+async def test_what_is_dropped_behind_a_change_of_the_manifest_is_told_whole(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        add(store, 1, at(0))
+        store.change_manifest(manifest(points=2), at(0))
+        for number in range(1, 10):
+            add(store, 1, at(number), values=2)
+        await committed(store)
+
+        def cut(file: RecordFile) -> tuple[int, int]:
+            file.db.execute("DELETE FROM record WHERE id < 4")
+            file.low = 4
+            return file.first_loose(), file.low
+
+        # The first record left is the manifest in the middle: nothing behind it is held like a head.
+        assert await store.call(store.data, cut) == (4, 4)
