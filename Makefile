@@ -108,13 +108,14 @@ setup: venv  ## venv, and mosquitto from the system's packages where it is missi
 	    say "setup: mosquitto installed; its system service is neither started nor enabled"
 	fi
 
-setup-test: setup  ## setup, and what only the tests need (C compiler, libmodbus, mbpoll, faketime, e2fsprogs)
+setup-test: setup  ## setup, and what only the tests need (C compiler, libmodbus, mbpoll, socat, faketime, e2fsprogs)
 	@$(FUNCTIONS)
 	missing=()
 	command -v gcc >/dev/null || missing+=(gcc)
 	[ -e /usr/include/stdio.h ] || missing+=(libc6-dev)
 	[ -e /usr/include/modbus/modbus.h ] || missing+=(libmodbus-dev)
 	command -v mbpoll >/dev/null || missing+=(mbpoll)
+	command -v socat >/dev/null || missing+=(socat)
 	command -v faketime >/dev/null || missing+=(faketime)
 	compgen -G '/usr/lib/*/faketime/libfaketime.so.1' >/dev/null || missing+=(libfaketime)
 	command -v mkfs.ext4 >/dev/null || missing+=(e2fsprogs)

@@ -20,6 +20,9 @@ EXACT = 2**53
 DIGITS = 20
 """Longest integer on the wire in characters, sign included: that of any 64-bit integer."""
 
+MAX_POWER = 10
+"""Powers of ten that a device may say (SunSpec: -10 to 10)."""
+
 # float64 has up to 767 significant digits and exponents down to -1074: wide enough to round nothing.
 _WIDE = Context(prec=1200, rounding=ROUND_HALF_EVEN)
 
@@ -99,6 +102,20 @@ def _stepped(point: PointType, steps: int) -> Decoded:
     return (steps if -EXACT <= steps <= EXACT else str(steps)), OUT_OF_RANGE if bad else None
 
 
+def rescaled(point: PointType, value: Value, power: Value) -> Decoded:
+    """Return a value that was decoded by the point's ``scale`` by the power of ten that the device says.
+
+    Rounded once, half to even, to the steps of ``scale`` where the device's power is finer.  A power that is
+    none leaves no value: a wrong one would be off by ten.
+    """
+    if value is None or isinstance(value, bool | float):
+        return value, None
+    if not isinstance(power, int) or isinstance(power, bool) or abs(power) > MAX_POWER:
+        return None, UNDECODABLE
+    steps = _WIDE.scaleb(Decimal(value), power - point.steps.exp)
+    return _stepped(point, int(steps.to_integral_value(ROUND_HALF_EVEN, _WIDE)))
+
+
 def rounded(number: float, shift: int) -> int:
     """Return a finite float times ``10**shift`` as the nearest integer, half to even, rounded once."""
     exact = _WIDE.scaleb(Decimal(number), shift)
@@ -147,16 +164,22 @@ def _reads_back(text: str, same: bytes) -> bool:
         return False
 
 
-def encode(point: PointType, value: Decimal | int | bool) -> list[int]:
+def encode(point: PointType, value: Decimal | int | bool, power: Value = None) -> list[int]:
     """Return what to write so that reading it back gives exactly ``value`` (in the point's unit).
 
-    For a coil one item, 0 or 1; else the registers in order of address.  ``ValueError`` says why a
+    ``power`` is the power of ten that the device says just now, for a point that has one (``scale_by``);
+    one other than that of its ``scale`` is refused, since the registers would mean something else.  For a
+    coil one item, 0 or 1; else the registers in order of address.  ``ValueError`` says why a
     value cannot be written: not writable, outside of the type's limits, off its steps, or beyond
     what the registers hold.
     """
     write = point.write
     if write is None:
         raise ValueError(f"point {point.name} is not writable")
+    if point.scale_by and power != point.steps.exp:
+        raise ValueError(
+            f"{point.scale_by} says {power} and not {point.steps.exp}: the device counts otherwise now"
+        )
     number = Decimal(value)
     if not number.is_finite() or not write.min <= number <= write.max:
         raise ValueError(f"{value} is outside {write.min} to {write.max} {point.unit}".rstrip())

@@ -20,15 +20,13 @@ from core.errors import BadFrame
 
 ERROR: Final = 0x80
 """Added to the function code in an exception response."""
-LOOPBACK: Final = 8
-"""Diagnostics; with sub-function 0 the device returns what it was sent (V1.1b3 §6.8)."""
 LONGEST: Final = 256
 """Bytes of a frame (Modbus over Serial Line V1.02 §2.5.1)."""
 SHORTEST: Final = 4
 _MOST: Final = 4 * LONGEST
 """More than this for one request is a line that is not one."""
 _READS = (1, 2, 3, 4)
-_ECHOED = (5, 6, LOOPBACK)
+SINGLE_WRITES: Final = (5, 6)
 """Functions whose answer is the request again."""
 _GLITCHES: Final = b"\x00\xff"
 
@@ -88,11 +86,6 @@ def registers_pdu(address: int, registers: Sequence[int]) -> bytes:
     return read_pdu(16, address, len(registers)) + bytes((len(octets),)) + octets
 
 
-def loopback_pdu(nonce: int) -> bytes:
-    """Return the request that a device sends back as it is."""
-    return read_pdu(LOOPBACK, 0, nonce)
-
-
 class RtuExchange:
     """One request that was sent, and the judgement of the bytes that come back for it."""
 
@@ -107,7 +100,7 @@ class RtuExchange:
         if function in _READS:
             self._prefix = sent[:2] + bytes((size,))
             self.length = 5 + size
-        elif function in _ECHOED:
+        elif function in SINGLE_WRITES:
             self._prefix = sent
             self.length = len(sent)
         else:
@@ -170,7 +163,7 @@ class RtuExchange:
             raise BadFrame("the answer's checksum is wrong")
         if len(self._held) > length:
             raise BadFrame("more came back than one answer")
-        if frame == self.sent and frame[1] not in _ECHOED:
+        if frame == self.sent and frame[1] not in SINGLE_WRITES:
             raise BadFrame("what came back is the request: does the adapter echo? Then set echo = true")
         return frame[1:-2]
 

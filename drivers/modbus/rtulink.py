@@ -7,10 +7,13 @@ after it.  Hence, in this order:
    came meanwhile is thrown away at the very moment before the request.
 2. After a deadline the line is listened to for as long as that deadline again.  A line that was just
    opened is treated so too: a program that died may have asked before.
-3. A device that owes an answer is asked for a loopback with a fresh number first (function 8): devices
-   answer in order, so whatever it owed came before.  One that knows no loopback is not believed at once:
-   its next answer counts only when no second one follows in twice the deadline.
+3. A device that owes an answer is first asked for something of another length that it has answered before:
+   devices answer in order, so once that is back, all that was owed came before it.  Where there is nothing
+   of the kind, its next answer counts only when no second one follows within three deadlines.
 4. What comes unasked behind an answer makes its device owe one.
+
+No function is sent that nobody asked for: on a diagnostic loopback, which would be the simplest proof,
+libmodbus loses its place for several requests.
 
 A request takes its deadline and the time that its characters need at the line's speed.
 
@@ -19,12 +22,11 @@ here: broadcasts, when to ask and when to try again (``agent``).
 """
 
 import asyncio
-import secrets
 from collections.abc import Sequence
 from time import monotonic
 from typing import Final
 
-from core.errors import BadFrame, FieldError, LinkDown, NoAnswer, Refused
+from core.errors import BadFrame, LinkDown, NoAnswer, Refused
 from drivers.modbus import rtu
 from drivers.modbus.lineurl import LinkUrl
 from drivers.modbus.link import TIMEOUT_S, refusal
@@ -37,6 +39,15 @@ SETTLE_S: Final = 0.05
 """Silence after an answer that was none: chunks of USB adapters and serial servers come 16 ms apart."""
 LONGEST_BABBLE_S: Final = 5.0
 """A line that is not silent for so long cannot be used."""
+ALONE: Final = 3
+"""Deadlines for which a doubtful answer must stay alone.  Requests in a row are two deadlines apart, so from
+a device that is always late by the same time the next answer comes before.
+"""
+MOST_KNOWN: Final = 4
+"""Reads of different lengths that are remembered of a device."""
+
+Kind = tuple[int, int]
+"""Function and bytes of payload: what tells one answer of a device from another."""
 
 
 class RtuLink:
@@ -72,11 +83,14 @@ class RtuLink:
         """Silence wanted by the device spoken to last."""
         self._fresh = True
         self._unasked = b""
-        self._last_unit = 0
-        self._owing: dict[int, bool] = {}
-        """Units that owe an answer; true when a loopback was tried and brought nothing."""
-        self._loops: dict[int, bool] = {}
-        """Units that are known to answer a loopback, and those known not to."""
+        self._last: tuple[int, Kind] = (0, (0, 0))
+        """Unit and kind asked last."""
+        self._owing: dict[int, set[Kind]] = {}
+        """What units owe."""
+        self._tried: set[int] = set()
+        """Units that owe, and that did not answer something of another length either."""
+        self._known: dict[int, dict[Kind, bytes]] = {}
+        """Reads that units have answered, by kind."""
         self._echo_free = False
         """An answer came that differs from its request: the adapter does not echo."""
 
@@ -153,12 +167,15 @@ class RtuLink:
         self._busy = True
         try:
             await self._silent(timeout_s, pause_s)
-            if self._owing.get(unit_id) is False and self._loops.get(unit_id, True):
-                await self._loopback(unit_id, timeout_s, pause_s)
-            doubtful = unit_id in self._owing
+            await self._settled(unit_id, (pdu[0], size), timeout_s, pause_s)
             answer = await self._exchanged(unit_id, pdu, size, timeout_s, pause_s)
-            if doubtful:
+            refused = bool(answer[0] & rtu.ERROR)
+            owed = self._owing.get(unit_id, set())
+            # A refusal has no length: it may be that of any request with its function.
+            if (pdu[0], size) in owed or (refused and any(pdu[0] == function for function, _ in owed)):
                 await self._alone(unit_id, timeout_s)
+            elif not refused:
+                self._believe(unit_id)
         finally:
             self._busy = False
         if answer[0] & rtu.ERROR:
@@ -167,27 +184,35 @@ class RtuLink:
             raise refusal(self._unit(unit_id), pdu[0], address, count, answer[1])
         return answer
 
-    async def _loopback(self, unit_id: int, timeout_s: float, pause_s: float) -> None:
-        """Make sure that a device owes nothing any more."""
-        pdu = rtu.loopback_pdu(secrets.randbelow(1 << 16))
-        try:
-            await self._exchanged(unit_id, pdu, 0, timeout_s, pause_s)  # a refusal is an answer as good
-        except FieldError:
-            self._owing[unit_id] = True
-            raise
-        self._loops[unit_id] = True
-        del self._owing[unit_id]
+    async def _settled(self, unit_id: int, kind: Kind, timeout_s: float, pause_s: float) -> None:
+        """Let a device that owes an answer of a kind bring one of another kind first, if it knows any."""
+        owed = self._owing.get(unit_id, set())
+        if kind not in owed or unit_id in self._tried:
+            return
+        others = (other for other in self._known.get(unit_id, {}) if other not in owed)
+        other = next(others, None)
+        if other is None:
+            return
+        self._tried.add(unit_id)
+        pdu = self._known[unit_id][other]
+        answer = await self._exchanged(unit_id, pdu, other[1], timeout_s, pause_s)
+        if not answer[0] & rtu.ERROR:  # a refusal may be the one that was owed
+            self._believe(unit_id)
+
+    def _believe(self, unit_id: int) -> None:
+        """A device owes nothing any more."""
+        self._owing.pop(unit_id, None)
+        self._tried.discard(unit_id)
 
     async def _alone(self, unit_id: int, timeout_s: float) -> None:
         """Listen whether a second answer follows the one just taken; ``BadFrame`` if so."""
-        await self._sleep.until(monotonic() + 2 * timeout_s)
+        await self._sleep.until(monotonic() + ALONE * timeout_s)
         self._empty()
         if not rtu.is_glitch(self._unasked):
             self._unasked = b""
-            self._owing[unit_id] = False
+            self._tried.discard(unit_id)
             raise BadFrame(f"{self._unit(unit_id)} answered twice: one of the answers came late")
-        del self._owing[unit_id]
-        self._loops.setdefault(unit_id, False)
+        self._believe(unit_id)
 
     async def _exchanged(
         self, unit_id: int, pdu: bytes, size: int, timeout_s: float, pause_s: float
@@ -198,7 +223,7 @@ class RtuLink:
         frame = rtu.framed(unit_id, pdu)
         exchange = self._exchange = rtu.RtuExchange(frame, size, self._echo)
         answer = self._answer = loop.create_future()
-        self._last_unit, self._pause_s = unit_id, pause_s
+        self._last, self._pause_s = (unit_id, (pdu[0], size)), pause_s
         expiry: asyncio.TimerHandle | None = None
         try:
             self._wire.write(frame)
@@ -208,16 +233,16 @@ class RtuLink:
             found: bytes = await answer
         except LinkDown as error:
             self._drop(str(error))
-            self._owe(unit_id)
+            self._owe()
             raise
         except BadFrame as error:
-            self._owe(unit_id)
+            self._owe()
             raise BadFrame(f"{self._unit(unit_id)}: {error}") from error
         except NoAnswer as error:
-            self._owe(unit_id)
+            self._owe()
             raise NoAnswer(f"{self._unit(unit_id)} {error}") from error
         except BaseException:  # given up by whoever asked: the answer may still come
-            self._owe(unit_id)
+            self._owe()
             self._free_at = monotonic() + timeout_s
             raise
         finally:
@@ -225,14 +250,21 @@ class RtuLink:
                 expiry.cancel()
             self._exchange = self._answer = None
         self._settle_s = 0.0
-        if found[0] not in (5, 6, rtu.LOOPBACK):
+        if found[0] not in rtu.SINGLE_WRITES:
             self._echo_free = True
+        if size and not found[0] & rtu.ERROR:
+            known = self._known.setdefault(unit_id, {})
+            if len(known) < MOST_KNOWN or (pdu[0], size) in known:
+                known[pdu[0], size] = pdu
         return found
 
-    def _owe(self, unit_id: int) -> None:
-        """Note that an answer is missing, or that it was none."""
+    def _owe(self) -> None:
+        """Note that the answer asked for last is missing, or that it was none."""
         self._settle_s = SETTLE_S
-        self._owing[unit_id] = False
+        unit_id, kind = self._last
+        if kind in self._owing.setdefault(unit_id, set()):
+            self._tried.discard(unit_id)  # the next try goes the other way
+        self._owing[unit_id].add(kind)
 
     async def _silent(self, timeout_s: float, pause_s: float) -> None:
         """Wait until a request may be sent, and throw away what has come.
@@ -255,9 +287,15 @@ class RtuLink:
             if now > patience:
                 raise BadFrame(f"{self.url} is never silent: does another master speak on the line?")
             await self._sleep.until(ready)
-        if not rtu.is_glitch(self._unasked):
-            self._owing.setdefault(self._last_unit, False)
+        if not (rtu.is_glitch(self._unasked) or self._was_owed()):
+            unit_id, kind = self._last
+            self._owing.setdefault(unit_id, set()).add(kind)
         self._unasked = b""
+
+    def _was_owed(self) -> bool:
+        """Tell whether what came unasked is one frame of another unit that owes an answer."""
+        frame = self._unasked
+        return rtu.crc(frame) == 0 and frame[0] != self._last[0] and frame[0] in self._owing
 
     def _readable(self) -> None:
         """Take what has come."""

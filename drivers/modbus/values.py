@@ -13,10 +13,11 @@ from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from core.errors import ConfigError
 from core.manifest import Value
 from drivers.modbus.lanes import CODES, lanes
 from drivers.modbus.plan import Request
-from drivers.modbus.registers import decode_point
+from drivers.modbus.registers import decode_point, rescaled
 from drivers.points import PointType, RegisterType
 
 BAD_FRAME = "bad-frame"
@@ -69,6 +70,7 @@ class GroupDecoder:
         where = {index: position for position, index in enumerate(order)}
         self._arranged = [where[index] for index in range(len(points))]
         self._in_order = self._arranged == sorted(self._arranged)
+        self._scales = _scales(self._points)
 
     def decode(self, answers: Sequence[bytes | str]) -> Row:
         """Return the row of one poll.
@@ -76,6 +78,10 @@ class GroupDecoder:
         For each request an answer: its payload as it came (registers with the most significant byte
         first, bits packed from the least significant), or the reason why there is none.
         """
+        row = self._decode(answers)
+        return _rescaled(self._points, self._scales, row) if self._scales else row
+
+    def _decode(self, answers: Sequence[bytes | str]) -> Row:
         payloads: list[bytes] = []
         failed: dict[int, str] = {}
         for answer, size in zip(answers, self._sizes, strict=True):
@@ -126,6 +132,54 @@ class GroupDecoder:
         return decode_point(self._points[index], chunk)
 
 
+@dataclass(frozen=True, slots=True)
+class _Scale:
+    """A point that holds the power of ten of others."""
+
+    by: int
+    home: int
+    """The power by which the others were decoded."""
+    points: tuple[int, ...]
+
+
+def _scales(points: Sequence[PointType]) -> tuple[_Scale, ...]:
+    """Return which points say the power of ten of which; ``ConfigError`` when one is not among them."""
+    places = {point.name: index for index, point in enumerate(points)}
+    found: dict[tuple[int, int], list[int]] = {}
+    for index, point in enumerate(points):
+        if point.scale_by:
+            if point.scale_by not in places:
+                raise ConfigError(
+                    f"point {point.name} needs {point.scale_by}, which says its power of ten: "
+                    "poll both, at the same interval and with the same owners"
+                )
+            found.setdefault((places[point.scale_by], point.steps.exp), []).append(index)
+    return tuple(_Scale(by, home, tuple(members)) for (by, home), members in found.items())
+
+
+def _rescaled(points: Sequence[PointType], scales: Sequence[_Scale], row: Row) -> Row:
+    """Return a row by the powers of ten that stand in it."""
+    values, reasons = row
+    if all(values[scale.by] == scale.home for scale in scales) or "*" in reasons:
+        return row
+    for scale in scales:
+        power = values[scale.by]
+        if power == scale.home:
+            continue
+        why = reasons.get(str(scale.by))
+        for index in scale.points:
+            if values[index] is None:
+                continue
+            values[index], reason = rescaled(points[index], values[index], power)
+            if reason is None:
+                reasons.pop(str(index), None)
+            else:
+                reasons[str(index)] = why if why is not None and power is None else [reason]
+    if len(reasons) == len(values) and len({reason for (reason, *_) in reasons.values()}) == 1:
+        return values, {"*": next(iter(reasons.values()))}
+    return values, {str(index): reasons[str(index)] for index in sorted(map(int, reasons))}
+
+
 def reference_row(
     points: Sequence[PointType], requests: Sequence[Request], answers: Sequence[bytes | str]
 ) -> Row:
@@ -147,6 +201,13 @@ def reference_row(
             value, reason = decode_point(point, chunk)
         values.append(value)
         reasons.append(reason)
+    places = {point.name: index for index, point in enumerate(points)}
+    said = list(zip(values, reasons, strict=True))
+    for index, point in enumerate(points):
+        if point.scale_by and values[index] is not None:
+            power, why = said[places[point.scale_by]]
+            values[index], reasons[index] = rescaled(point, values[index], power)
+            reasons[index] = why if power is None else reasons[index]
     if reasons and reasons[0] is not None and len(set(reasons)) == 1:
         return values, {"*": [reasons[0]]}
     return values, {str(index): [reason] for index, reason in enumerate(reasons) if reason is not None}

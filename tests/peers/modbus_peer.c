@@ -1,9 +1,12 @@
-/* A foreign Modbus TCP server, on libmodbus: what our client must understand without our help.
+/* A foreign Modbus server, on libmodbus, for TCP and RTU: what our client must understand without our help.
  *
  *     modbus_peer PORT [--counter LOGFILE]        PORT 0: a free one
+ *     modbus_peer --rtu DEVICE BAUD [UNIT]        8N1, unit 1
  *
- * Prints `port N` on stdout when it listens, and each request as `fc address count` on stderr. Serves
- * several clients at once; SIGTERM or SIGINT ends it. Any unit id is answered. Functions 1-6, 15, 16.
+ * Prints `port N` (`device PATH`) on stdout when it listens, and each request as `fc address count` on
+ * stderr. Serves several clients at once; SIGTERM or SIGINT ends it. Any unit id is answered; on RTU, where
+ * others share the line, only its own. Functions 1-6, 15, 16. On RTU a function that libmodbus does not know
+ * is not answered at all: its length is unknown there, and the checksum is not found.
  *
  * What it holds (addresses 0..1199 of each table):
  *     coils             i: 1 where i % 3 == 0
@@ -28,7 +31,7 @@
  * is appended to LOGFILE as `count unix_ms` by one write(2) before its answer is sent, so that every count
  * a client saw is in the file. A LOGFILE with counts continues after its last one.
  *
- * Not here: faults and delays on purpose (the simulator has those), TLS, RTU. */
+ * Not here: faults and delays on purpose (the simulator has those), TLS. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -55,6 +58,8 @@ enum {
     COUNTER = 1000,
     HEADER = 7, /* MBAP header with the unit id */
 };
+
+static int header = HEADER; /* on RTU the unit id alone */
 
 static volatile sig_atomic_t ending;
 static modbus_t *context;
@@ -165,9 +170,9 @@ static unsigned refusal(int function, int first, int count) {
 }
 
 static bool answer(const uint8_t *request, int length) {
-    int function = request[HEADER];
-    int first = length >= HEADER + 5 ? MODBUS_GET_INT16_FROM_INT8(request, HEADER + 1) & 0xffff : 0;
-    int count = length >= HEADER + 5 ? MODBUS_GET_INT16_FROM_INT8(request, HEADER + 3) & 0xffff : 0;
+    int function = request[header];
+    int first = length >= header + 5 ? MODBUS_GET_INT16_FROM_INT8(request, header + 1) & 0xffff : 0;
+    int count = length >= header + 5 ? MODBUS_GET_INT16_FROM_INT8(request, header + 3) & 0xffff : 0;
     if (function == 5 || function == 6)
         count = 1;
     fprintf(stderr, "%d %d %d\n", function, first, count);
@@ -246,14 +251,53 @@ static void serve(int listener) {
     }
 }
 
-int main(int argc, char **argv) {
-    bool counting = argc == 4 && !strcmp(argv[2], "--counter");
-    char *rest;
-    long port = argc > 1 ? strtol(argv[1], &rest, 10) : -1;
-    if ((argc != 2 && !counting) || *rest || port < 0 || port > 65535) {
-        fprintf(stderr, "usage: modbus_peer PORT [--counter LOGFILE]\n");
-        return 2;
+/* ---- a serial line --------------------------------------------------------------------------- */
+
+static void open_line(const char *device, int baud, int unit) {
+    if ((context = modbus_new_rtu(device, baud, 'N', 8, 1)) == NULL || modbus_set_slave(context, unit) < 0)
+        die("context");
+    if (modbus_connect(context) < 0)
+        die(device);
+    printf("device %s\n", device);
+    fflush(stdout);
+}
+
+static void serve_line(void) {
+    uint8_t request[MODBUS_RTU_MAX_ADU_LENGTH];
+    int fd = modbus_get_socket(context);
+    fd_set ready;
+    sigset_t none;
+    sigemptyset(&none);
+    while (!ending) {
+        FD_ZERO(&ready);
+        FD_SET(fd, &ready);
+        if (pselect(fd + 1, &ready, NULL, NULL, NULL, &none) < 0) {
+            if (errno == EINTR)
+                continue;
+            die("select");
+        }
+        int length = modbus_receive(context, request);
+        if (length < 0 && errno == EIO)
+            return; /* the line is gone */
+        if (length < 0)
+            modbus_flush(context); /* noise, a broken frame, an answer of somebody else */
+        else if (length > 0)
+            answer(request, length);
     }
+}
+
+static int usage(void) {
+    fprintf(stderr, "usage: modbus_peer PORT [--counter LOGFILE] | --rtu DEVICE BAUD [UNIT]\n");
+    return 2;
+}
+
+int main(int argc, char **argv) {
+    bool rtu = (argc == 4 || argc == 5) && !strcmp(argv[1], "--rtu");
+    bool counting = !rtu && argc == 4 && !strcmp(argv[2], "--counter");
+    char *rest = "";
+    long port = argc > 1 && !rtu ? strtol(argv[1], &rest, 10) : 0;
+    if ((!rtu && argc != 2 && !counting) || *rest || port < 0 || port > 65535)
+        return usage();
     sigset_t ends;
     sigemptyset(&ends);
     sigaddset(&ends, SIGTERM);
@@ -268,7 +312,12 @@ int main(int argc, char **argv) {
     fill();
     if (counting)
         open_counter(argv[3]);
-    serve(listen_on((int)port));
+    if (rtu) {
+        header = 1;
+        open_line(argv[2], atoi(argv[3]), argc == 5 ? atoi(argv[4]) : 1);
+        serve_line();
+    } else
+        serve(listen_on((int)port));
     modbus_mapping_free(map);
     modbus_free(context);
     return 0;

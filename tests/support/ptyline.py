@@ -84,6 +84,11 @@ class PtyLine:
         """Unit and function of every request."""
         return [(request[0], request[1]) for request in self.requests]
 
+    @property
+    def counts(self) -> list[int]:
+        """How many registers every request was for."""
+        return [request[5] for request in self.requests]
+
     def _readable(self) -> None:
         self._received += os.read(self._master, 1024)
         while len(self._received) >= self._length():

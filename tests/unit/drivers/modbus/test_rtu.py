@@ -12,7 +12,6 @@ from drivers.modbus.rtu import (
     crc,
     framed,
     is_glitch,
-    loopback_pdu,
     read_pdu,
     register_pdu,
     registers_pdu,
@@ -35,7 +34,6 @@ def test_frame_is_the_one_of_the_specification() -> None:
         (register_pdu(6, 4711), "0600061267"),
         (coils_pdu(16, [True, False, True]), "0f001000030105"),
         (registers_pdu(20, [1, 65535]), "1000140002040001ffff"),
-        (loopback_pdu(0xA537), "080000a537"),
     ],
 )
 def test_requests_are_written_as_specified(pdu: bytes, octets: str) -> None:
@@ -60,9 +58,7 @@ def test_exception_response_is_taken() -> None:
     assert RtuExchange(READ, 4).feed(framed(17, b"\x83\x02")) == b"\x83\x02"
 
 
-@pytest.mark.parametrize(
-    "pdu", [coil_pdu(5, True), register_pdu(6, 4711), loopback_pdu(7)], ids=["coil", "register", "loopback"]
-)
+@pytest.mark.parametrize("pdu", [coil_pdu(5, True), register_pdu(6, 4711)], ids=["coil", "register"])
 def test_single_write_is_confirmed_by_its_echo(pdu: bytes) -> None:
     sent = framed(1, pdu)
     assert RtuExchange(sent).feed(sent) == pdu
