@@ -1,14 +1,15 @@
 """`portico agent check`: what a configuration would do, before anything does it.
 
 Faults, warnings, and for each line what is asked of whom: requests with their
-address ranges, the holes they bridge, and how many a second.  Relies on `rich` for
+address ranges, the holes they bridge, how many a second, and on a serial line how
+much of its time that takes.  Relies on `rich` for
 the look; imported by the command alone, so that the start of the agent does not
 pay for it.  Not here: whether a device answers (`portico probe`).
 """
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,14 +19,19 @@ from rich.markup import escape
 from rich.tree import Tree
 
 from agent.amounts import Duration
-from agent.config import Config, connections, load_config, types_of, warnings
+from agent.config import Config, LineConfig, connections, load_config, types_of, warnings
 from agent.identity import identity_faults, identity_warnings
 from agent.site import PollGroup, Site, build_site
 from core.errors import ConfigError
 from core.ownership import Ownership
+from drivers.modbus.bustime import TURN_AROUND_S, read_s
 from drivers.modbus.plan import Request
 
-LINE_TIME = "the time that requests take is not computed for TCP; it comes with serial lines"
+NO_BUS_TIME = "the time that requests take is reckoned for serial lines alone"
+UNKNOWN_BUS_TIME = "give baud, and the time that requests take behind the serial server is reckoned"
+FULL = 1.0
+CROWDED = 0.8
+"""Beyond this share of its time a line has no room for a device that is silent, or for commands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +80,12 @@ class PlannedLine:
     registers_per_s: float
     bits_per_s: float
     points_per_s: float
-    line_time: str = LINE_TIME
+    bus_time: float | None
+    """Share of its time that a serial line needs, 1.37 for 137 %; None where it is not reckoned."""
+    bus_time_of: tuple[tuple[str, float], ...]
+    """The share of each device, the largest first."""
+    bus_time_told: str
+    """In a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,12 +130,13 @@ def check(path: Path, at: datetime | None = None) -> Checked:
         return Checked(str(path), str(error), error.faults)
     now = datetime.now(UTC) if at is None else at
     faults = identity_faults(config, now)
+    lines = tuple(_lines(config, site))
     return Checked(
         file=str(path),
         problem=f"{path} names certificates and keys that cannot be used:" if faults else "",
         faults=faults,
-        warnings=(*warnings(config, types), *identity_warnings(config, now)),
-        lines=tuple(_lines(config, site)),
+        warnings=(*warnings(config, types), *identity_warnings(config, now), *_bus_warnings(lines)),
+        lines=lines,
         connections=tuple(
             PlannedConnection(
                 one.client_id,
@@ -143,6 +155,7 @@ def _lines(config: Config, site: Site) -> Iterator[PlannedLine]:
         reads = [(request, 1000 / group.every_ms) for group in groups for request in group.requests]
         registers = [request.count * rate for request, rate in reads if not request.table.is_bits]
         bits = [request.count * rate for request, rate in reads if request.table.is_bits]
+        shares = _bus_shares(line, groups)
         yield PlannedLine(
             name=line.name,
             url=str(line.url),
@@ -152,7 +165,50 @@ def _lines(config: Config, site: Site) -> Iterator[PlannedLine]:
             registers_per_s=round(sum(registers), 3),
             bits_per_s=round(sum(bits), 3),
             points_per_s=round(sum(len(group.points) * 1000 / group.every_ms for group in groups), 3),
+            bus_time=None if line.serial is None else round(sum(share for _, share in shares), 4),
+            bus_time_of=tuple((device, round(share, 4)) for device, share in shares),
+            bus_time_told=_told(line, shares),
         )
+
+
+def _bus_shares(line: LineConfig, groups: Sequence[PollGroup]) -> list[tuple[str, float]]:
+    """Return what share of its time a line needs for each device, the largest first."""
+    if line.serial is None:
+        return []
+    shares: dict[str, float] = {}
+    for group in groups:
+        poll_s = sum(read_s(request, line.serial, group.pause_s) for request in group.requests)
+        device = group.group.device
+        shares[device] = shares.get(device, 0.0) + poll_s * 1000 / group.every_ms
+    return sorted(shares.items(), key=lambda one: -one[1])
+
+
+def _told(line: LineConfig, shares: Sequence[tuple[str, float]]) -> str:
+    if line.serial is None:
+        return UNKNOWN_BUS_TIME if line.url.scheme.is_serial else NO_BUS_TIME
+    if not shares:
+        return "the line has nothing to do"
+    device, most = shares[0]
+    whole = _percent(sum(share for _, share in shares))
+    return (
+        f"the line needs {whole} of its time at {line.serial.baud} baud, "
+        f"with {TURN_AROUND_S * 1000:g} ms until a device begins; most of it {device}: {_percent(most)}"
+    )
+
+
+def _percent(share: float) -> str:
+    return f"{share * 100:.{0 if share >= 0.1 else 1}f} %"
+
+
+def _bus_warnings(lines: Sequence[PlannedLine]) -> Iterator[str]:
+    for line in lines:
+        if line.bus_time is not None and line.bus_time > FULL:
+            yield (
+                f'line "{line.name}" cannot keep up: {line.bus_time_told}; polls will be skipped: poll less '
+                "often, fewer points, a higher baud rate, or a second line"
+            )
+        elif line.bus_time is not None and line.bus_time > CROWDED:
+            yield f'line "{line.name}" has little room for retries and commands: {line.bus_time_told}'
 
 
 def _group(one: PollGroup) -> PlannedGroup:
@@ -237,5 +293,6 @@ def _tree(line: PlannedLine) -> Tree:
         f"in all {line.requests_per_s:g} requests, {line.registers_per_s:g} registers, "
         f"{line.bits_per_s:g} bits, {line.points_per_s:g} points a second"
     )
-    tree.add(f"[dim]{line.line_time}[/]")
+    style = "dim" if line.bus_time is None else "red" if line.bus_time > FULL else "default"
+    tree.add(f"[{style}]{escape(line.bus_time_told)}[/]")
     return tree

@@ -9,7 +9,7 @@ points that lie inside no other are planned.  Those begin and end in the same or
 request spans may as well belong to it; hence some best plan cuts that order into consecutive pieces,
 and dynamic programming over the cuts finds it.
 
-Pure.  Deliberately not here: how long a plan takes on a line (a later issue).
+Pure.  Deliberately not here: how long a plan takes on a line (`drivers.modbus.bustime`).
 """
 
 from collections.abc import Iterable, Sequence

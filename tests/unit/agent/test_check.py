@@ -1,6 +1,7 @@
 """`portico agent check`: the plan that is shown, and what is refused before anything starts."""
 
 import json
+import re
 from datetime import timedelta
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from agent.check import check, run_check
 from certs.authority import DevAuthority
 from certs.pem import read_certificates
+from tests.support.rolecert import issue_with_role
 
 CONFIG = """\
 [gateway]
@@ -214,3 +216,72 @@ def test_an_expired_certificate_is_a_fault_and_one_that_ends_soon_a_warning(desk
     ]
     late = check(desk / "gateway.toml", at=end + timedelta(days=1))
     assert any(str(desk / "gw-0001.pem") in fault for fault in late.faults)
+
+
+RTU = 'url = "modbus+rtu:///dev/ttyUSB0"\ntimeout = "300ms"'
+TCP = 'url = "modbus+tcp://127.0.0.1:5020"'
+
+
+def test_the_bus_time_of_a_serial_line_is_reckoned_from_its_requests(desk: Path) -> None:
+    (line,) = check(rewrite(desk, TCP, RTU + "\nbaud = 19200")).lines
+    shares: dict[str, float] = {}
+    for group in line.groups:
+        every_s = {"1min": 60.0, "10s": 10.0, "1s": 1.0}[group.every]
+        for request in group.requests:
+            size = (request.count + 7) // 8 if request.table in ("coil", "discrete") else 2 * request.count
+            # performance: 8 + 5 + 2n characters of 10 bits, twice 3.5 characters, 5 ms turn-around
+            taken = (8 + 5 + size + 7) * 10 / 19200 + 0.005
+            shares[group.device] = shares.get(group.device, 0.0) + taken / every_s
+    assert line.bus_time == pytest.approx(sum(shares.values()), abs=0.001)
+    assert dict(line.bus_time_of) == pytest.approx(shares, abs=0.001)
+    assert 0.01 < line.bus_time < 0.2
+    assert f"most of it {max(shares, key=shares.__getitem__)}" in line.bus_time_told
+
+
+def test_a_line_that_cannot_keep_up_is_warned_of_with_its_worst_device(desk: Path) -> None:
+    rewrite(desk, TCP, RTU + "\nbaud = 1200")
+    checked = check(rewrite(desk, 'unit_id = 1\nevery = "10s"', 'unit_id = 1\nevery = "1s"'))
+    assert checked.ok
+    (line,) = checked.lines
+    assert line.bus_time is not None
+    assert line.bus_time > 1
+    (warning,) = [one for one in checked.warnings if "cannot keep up" in one]
+    assert re.search(r'line "lan" cannot keep up: the line needs \d{3} % of its time at 1200 baud', warning)
+    assert "most of it meter: " in warning
+
+
+def test_a_crowded_line_is_warned_of_before_it_is_full(desk: Path) -> None:
+    rewrite(desk, TCP, RTU + "\nbaud = 1200")
+    checked = check(rewrite(desk, 'unit_id = 1\nevery = "10s"', 'unit_id = 1\nevery = "4s"'))
+    (line,) = checked.lines
+    assert line.bus_time is not None
+    assert 0.8 < line.bus_time <= 1, line.bus_time
+    assert any("little room for retries" in one for one in checked.warnings)
+
+
+def test_the_bus_time_behind_a_serial_server_is_reckoned_when_its_speed_is_told(desk: Path) -> None:
+    (line,) = check(rewrite(desk, TCP, 'url = "modbus+rtu+tcp://127.0.0.1:4001"')).lines
+    assert (line.bus_time, line.bus_time_of) == (None, ())
+    assert "give baud" in line.bus_time_told
+    (line,) = check(rewrite(desk, ':4001"', ':4001"\nbaud = 9600')).lines
+    assert line.bus_time is not None
+
+
+def test_the_bus_time_of_a_network_line_is_not_reckoned(desk: Path) -> None:
+    (line,) = check(desk / "gateway.toml").lines
+    assert line.bus_time is None
+    assert "serial lines alone" in line.bus_time_told
+
+
+def test_the_files_of_a_line_in_tls_are_looked_at_and_a_missing_role_is_warned_of(desk: Path) -> None:
+    files = 'ca = "ca.pem"\ncert = "gw-0001.pem"\nkey = "gw-0001.key"'
+    checked = check(rewrite(desk, TCP, f'url = "modbus+tls://127.0.0.1"\n{files}'))
+    assert checked.ok
+    assert any("holds no role (1.3.6.1.4.1.50316.802.1)" in one for one in checked.warnings)
+    issue_with_role(desk, "modbus", b"\x0c\x08Operator")
+    (desk / "gateway.toml").write_text(
+        (desk / "gateway.toml").read_text().replace(files, files.replace("gw-0001", "modbus"))
+    )
+    assert not any("holds no role" in one for one in check(desk / "gateway.toml").warnings)
+    (desk / "modbus.key").unlink()
+    assert any("modbus.key" in fault for fault in check(desk / "gateway.toml").faults)
