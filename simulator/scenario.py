@@ -41,6 +41,8 @@ def load_scenario(path: Path) -> Scenario:
         raise ConfigError(f"{path} cannot be read: {error.strerror}.") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not TOML: {error}.") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8.") from error
     for premises in _tables(document, "premises"):
         for line in _tables(premises, "line"):
             _from(path.parent, line)

@@ -277,3 +277,7 @@ def test_what_is_not_toml_or_not_there_is_one_sentence(tmp_path: Path) -> None:
         loaded(tmp_path, "name =")
     with pytest.raises(ConfigError, match="cannot be read: No such file or directory"):
         load_scenario(tmp_path / "none.toml")
+    path = tmp_path / "latin.toml"
+    path.write_bytes('name = "Straße"'.encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"is not UTF-8 text \(byte 12\): save it as UTF-8"):
+        load_scenario(path)
