@@ -3,7 +3,7 @@
     gateway.toml: device[2] "boiler" every: "10" is no duration: write "10s", …
 
 Each table is validated by itself, so that a fault in one hides none in another;
-then the rules between tables are applied to those that are well formed.  Relies on
+then the rules between tables are applied to all that can be read of them.  Relies on
 pydantic for the form and on `drivers.types` for what can be polled.  Not here: the
 request plan (`agent.site`), the certificates (`agent.identity`).
 """
@@ -32,6 +32,7 @@ from agent.config_models import (
     Setting,
 )
 from agent.config_rules import Parts, Types, rule_faults, warnings
+from agent.config_said import GatewaySaid, Wrong, device_said, gateway_said, route_said
 from agent.config_transformer import TransformerConfig
 from core.errors import ConfigError
 from drivers.types import DeviceType, load_type
@@ -54,6 +55,7 @@ __all__ = [
     "connections",
     "load_config",
     "parse_config",
+    "survey_config",
     "types_of",
     "warnings",
 ]
@@ -115,8 +117,10 @@ def connections(config: Config) -> tuple[Connection, ...]:
 
 def types_of(gateway: GatewayConfig | None) -> Types:
     """Return what loads the device types of a gateway, each file once: its own folders come first."""
-    folders = () if gateway is None else gateway.types
+    return _types_in(() if gateway is None else gateway.types)
 
+
+def _types_in(folders: tuple[Path, ...]) -> Types:
     @functools.cache
     def load(name: str) -> DeviceType:
         return load_type(name, folders)
@@ -124,11 +128,38 @@ def types_of(gateway: GatewayConfig | None) -> Types:
     return load
 
 
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """A configuration file as far as it can be used, and all that is wrong with it."""
+
+    path: Path
+    tables: Config | None
+    """Its well-formed tables; None without a gateway among them."""
+    faults: tuple[str, ...]
+
+    @property
+    def config(self) -> Config:
+        """The configuration, which has no fault; :class:`ConfigError` carries every one otherwise."""
+        if self.faults or self.tables is None:
+            raise ConfigError(problem(self.path, self.faults), self.faults)
+        return self.tables
+
+
+def problem(path: Path, faults: tuple[str, ...]) -> str:
+    """Return the sentence that stands above the faults of a file."""
+    return f"{path} has {'1 fault' if len(faults) == 1 else f'{len(faults)} faults'}:"
+
+
 def load_config(path: Path) -> Config:
     """Read a configuration file; :class:`ConfigError` carries every fault found.
 
     Relative paths in it count from the folder in which it lies.
     """
+    return survey_config(path).config
+
+
+def survey_config(path: Path) -> Survey:
+    """Read a configuration file as far as it goes; :class:`ConfigError` when it cannot be read at all."""
     try:
         with path.open("rb") as file:
             raw = file.read(LONGEST_FILE + 1)
@@ -143,27 +174,31 @@ def load_config(path: Path) -> Config:
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
         raise ConfigError(f"{path} is not UTF-8 text (line {line}): save it as UTF-8") from error
-    return parse_config(text, path)
+    return _survey(text, path)
 
 
 def parse_config(text: str, path: Path) -> Config:
     """Return the configuration in a text; ``path`` says where it stands and what paths count from."""
+    return _survey(text, path).config
+
+
+def _survey(text: str, path: Path) -> Survey:
     try:
         tables: dict[str, object] = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
     reader = _Reader(path.name, path.absolute().parent)
     parts = reader.parts(tables)
-    faults = [*reader.faults, *rule_faults(parts, types_of(parts.gateway))]
-    if faults or parts.gateway is None:
-        many = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
-        raise ConfigError(f"{path} has {many}:", tuple(faults))
-    return Config(
-        gateway=parts.gateway,
-        lines=tuple(table for _, table in parts.lines),
-        devices=tuple(table for _, table in parts.devices),
-        routes=tuple(table for _, table in parts.routes),
-    )
+    gateway = parts.gateway.whole
+    found = None
+    if gateway is not None:
+        found = Config(
+            gateway=gateway,
+            lines=tuple(table for _, table in parts.lines),
+            devices=tuple(said.whole for _, said in parts.devices if said.whole is not None),
+            routes=tuple(said.whole for _, said in parts.routes if said.whole is not None),
+        )
+    return Survey(path, found, (*reader.faults, *rule_faults(parts, _types_in(parts.gateway.types or ()))))
 
 
 class _Reader:
@@ -171,32 +206,43 @@ class _Reader:
 
     def __init__(self, file: str, folder: Path) -> None:
         self._file = file
-        self._context = {"folder": folder}
+        self._folder = folder
         self.faults: list[str] = []
 
     def parts(self, tables: _Toml) -> Parts:
-        """Return the tables that are well formed."""
+        """Return the tables that are well formed, and what the others say."""
         for key in tables:
             if key not in _TABLES:
                 place = Place(self._file, key)
                 self.faults.append(place.fault(f"no such table: {near(key, _TABLES)}"))
-        lines = list(self._tables(tables, "line"))
+        gateway = self._gateway(tables)
+        lines = [
+            (place, self._model(place, table, LineConfig)[0]) for place, table in self._tables(tables, "line")
+        ]
+        devices = [
+            (place, device_said(table, *self._model(place, table, DeviceConfig)))
+            for place, table in self._tables(tables, "device")
+        ]
+        routes = [
+            (place, route_said(table, *self._model(place, table, RouteConfig)))
+            for place, table in self._tables(tables, "route")
+        ]
         return Parts(
-            gateway=self._gateway(tables),
-            lines=tuple(self._valid(lines, LineConfig)),
-            devices=tuple(self._valid(self._tables(tables, "device"), DeviceConfig)),
-            routes=tuple(self._valid(self._tables(tables, "route"), RouteConfig)),
-            line_names=frozenset(place.name for place, _ in lines if place.name),
+            gateway=gateway,
+            lines=tuple((place, line) for place, line in lines if line is not None),
+            line_places=tuple(place for place, _ in lines),
+            devices=tuple(devices),
+            routes=tuple(routes),
         )
 
-    def _gateway(self, tables: _Toml) -> GatewayConfig | None:
+    def _gateway(self, tables: _Toml) -> GatewaySaid:
         place = Place(self._file, "gateway")
         table = tables.get("gateway")
         if not isinstance(table, dict):
             example = 'begin the file with [gateway], id = "gw-0001" and data_dir = "/var/lib/portico"'
             self.faults.append(place.fault(f"is missing: {example}" if table is None else "must be a table"))
-            return None
-        return self._model(place, table, GatewayConfig)
+            return GatewaySaid(setting=None, types=(), whole=None)
+        return gateway_said(table, *self._model(place, table, GatewayConfig), self._folder)
 
     def _tables(self, tables: _Toml, kind: str) -> Iterator[tuple[Place, _Toml]]:
         found = tables.get(kind, [])
@@ -211,17 +257,9 @@ class _Reader:
             name = table.get("name")
             yield Place(self._file, kind, number, name if isinstance(name, str) else ""), table
 
-    def _valid(
-        self, tables: Iterator[tuple[Place, _Toml]] | list[tuple[Place, _Toml]], model: type[_Model]
-    ) -> Iterator[tuple[Place, _Model]]:
-        for place, table in tables:
-            valid = self._model(place, table, model)
-            if valid is not None:
-                yield place, valid
-
-    def _model(self, place: Place, table: _Toml, model: type[_Model]) -> _Model | None:
+    def _model(self, place: Place, table: _Toml, model: type[_Model]) -> tuple[_Model | None, Wrong]:
         try:
-            return model.model_validate(table, context=self._context)
+            return model.model_validate(table, context={"folder": self._folder}), ()
         except ValidationError as error:
             self.faults.extend(form_faults(error, place, model, _NESTED))
-            return None
+            return None, [fault["loc"] for fault in error.errors(include_url=False)]

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from agent.config_faults import Place, close, near
-from agent.config_models import Config, DeviceConfig, GatewayConfig, LineConfig, RouteConfig, Scheme, Setting
+from agent.config_models import Config, DeviceConfig, LineConfig, Scheme, Setting
+from agent.config_said import DeviceSaid, GatewaySaid, RouteSaid
 from agent.owners import ownership_terms
 from core.errors import ConfigError
 from core.ownership import Ownership, overlap_fault
@@ -22,34 +23,41 @@ Types = Callable[[str], DeviceType]
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The tables of a file that are well formed, each with its place, and the names of all lines."""
+    """The tables of a file, each with its place: those that are well formed, and what the others say."""
 
-    gateway: GatewayConfig | None
+    gateway: GatewaySaid
     lines: tuple[tuple[Place, LineConfig], ...]
-    devices: tuple[tuple[Place, DeviceConfig], ...]
-    routes: tuple[tuple[Place, RouteConfig], ...]
-    line_names: frozenset[str]
-    """Also those of lines with a fault: one fault is not told twice."""
+    """Well-formed ones alone."""
+    line_places: tuple[Place, ...]
+    """Of all lines."""
+    devices: tuple[tuple[Place, DeviceSaid], ...]
+    routes: tuple[tuple[Place, RouteSaid], ...]
 
 
 def rule_faults(parts: Parts, types: Types) -> Iterator[str]:
     """Yield every contradiction between the tables."""
-    for kind in (parts.lines, parts.devices, parts.routes):
-        yield from _same_names((place, table.name) for place, table in kind)
+    yield from _same_names(parts.line_places)
+    yield from _same_names(place for place, _ in parts.devices)
+    yield from _same_names(place for place, _ in parts.routes)
     yield from _device_faults(parts)
     for place, device in parts.devices:
-        yield from _ownership_faults(place, device)
-        yield from _type_faults(place, device, types)
-        yield from _transformer_faults(place, device, types)
+        if device.whole is not None:
+            yield from _ownership_faults(place, device.whole)
+        if device.type and parts.gateway.types is not None:
+            yield from _type_faults(place, device, types)
+        if device.whole is not None:
+            yield from _transformer_faults(place, device.whole, types)
     yield from _route_faults(parts)
 
 
-def _same_names(named: Iterable[tuple[Place, str]]) -> Iterator[str]:
+def _same_names(places: Iterable[Place]) -> Iterator[str]:
     first: dict[str, Place] = {}
-    for place, name in named:
-        if name in first:
-            yield place.at("name").fault(f"also the name of {_short(first[name])}: give each its own")
-        first.setdefault(name, place)
+    for place in places:
+        if not place.name:
+            continue
+        if place.name in first:
+            yield place.at("name").fault(f"also the name of {_short(first[place.name])}: give each its own")
+        first.setdefault(place.name, place)
 
 
 def _short(place: Place) -> str:
@@ -58,10 +66,15 @@ def _short(place: Place) -> str:
 
 def _device_faults(parts: Parts) -> Iterator[str]:
     units: dict[tuple[str, int], Place] = {}
+    line_names = {place.name for place in parts.line_places if place.name}
     for place, device in parts.devices:
-        if device.line not in parts.line_names:
-            hint = near(device.line, parts.line_names)
+        if not device.line:
+            continue
+        if device.line not in line_names:
+            hint = near(device.line, line_names)
             yield place.at("line").fault(f'no [[line]] is named "{device.line}": {hint}')
+        if device.unit_id is None:
+            continue
         unit = (device.line, device.unit_id)
         if unit in units:
             yield place.at("unit_id").fault(
@@ -81,12 +94,13 @@ def _line_faults(parts: Parts) -> Iterator[str]:
             yield place.at("unit_id").fault(
                 f'unit id 0 on line "{line.name}" asks all devices at once and none answers: take 1 to 247'
             )
-        if line is not None and line.devices is not None and device.name not in line.devices:
+        if line is not None and line.devices is not None and device.name not in ("", *line.devices):
             yield place.at("line").fault(
                 f'devices of line "{line.name}" does not list it, so it may not dial in: add "{device.name}"'
             )
     for place, line in lines.values():
-        on_line = {device.name for _, device in parts.devices if device.line == line.name}
+        # A device whose line cannot be read may be the one that is meant.
+        on_line = {device.name for _, device in parts.devices if device.line in ("", line.name)}
         for name in line.devices or ():
             if name not in on_line:
                 yield place.at("devices").fault(f'no [[device]] of this line is named "{name}"')
@@ -102,19 +116,19 @@ def _ownership_faults(place: Place, device: DeviceConfig) -> Iterator[str]:
             yield place.at(f"override[{number}] ownership").fault(fault)
 
 
-def _type_faults(place: Place, device: DeviceConfig, types: Types) -> Iterator[str]:
+def _type_faults(place: Place, device: DeviceSaid, types: Types) -> Iterator[str]:
     try:
         known = {point.name for point in types(device.type).points}
     except ConfigError as error:
         yield from (place.at("type").fault(fault) for fault in error.faults or (str(error),))
         return
-    for name in device.points or ():
+    for name in device.points:
         if name not in known:
             yield place.at("points").fault(f'{device.type} has no point "{name}": {near(name, known)}')
-    polled = polled_names(device, types)
-    for number, override in enumerate(device.override, start=1):
+    polled = known if device.whole is None else polled_names(device.whole, types)
+    for number, points in enumerate(device.overrides, start=1):
         key = place.at(f"override[{number}] points")
-        for name in override.points:
+        for name in points:
             if name not in known:
                 yield key.fault(f'{device.type} has no point "{name}": {near(name, known)}')
             elif name not in polled:
@@ -148,13 +162,16 @@ def polled_names(device: DeviceConfig, types: Types) -> frozenset[str]:
 
 def _route_faults(parts: Parts) -> Iterator[str]:
     towards: dict[tuple[str, str, int], Place] = {}
-    production = parts.gateway is None or parts.gateway.setting is Setting.PRODUCTION
     for place, route in parts.routes:
-        if route.url.scheme is Scheme.MQTT and production and parts.gateway is not None:
+        if route.url is None:
+            continue
+        if route.url.scheme is Scheme.MQTT and parts.gateway.setting is Setting.PRODUCTION:
             yield place.at("url").fault(
                 f"{route.url} is not encrypted, which production refuses: use mqtts:// with certificates, or "
                 'setting = "development" on a desk'
             )
+        if not route.entity:
+            continue
         end = (route.entity, route.url.host.lower(), route.url.port)
         if end in towards:
             yield place.at("entity").fault(

@@ -474,3 +474,18 @@ def test_the_examples_of_the_page_on_configuration_are_valid() -> None:
     assert whole
     for block in whole:
         parsed(block)
+
+
+def test_a_device_with_a_fault_is_still_the_one_that_a_line_lists() -> None:
+    listening = (
+        '[[line]]\nname = "lan"\nurl = "modbus+listen://127.0.0.1:5020"\ndevices = ["meter"]\n'
+        'ca = "ca.pem"\ncert = "c.pem"\nkey = "c.key"\n'
+    )
+    (told,) = faults(GATEWAY + listening + DEVICE.replace('"10s"', '"10"') + ROUTE)
+    assert "every" in told
+
+
+def test_types_folder_that_cannot_be_read_leaves_types_unjudged() -> None:
+    told = faults(WHOLE.replace("[gateway]\n", "[gateway]\ntypes = 7\n").replace("eastron-sdm630", "mine"))
+    assert len(told) == 1
+    assert "gateway types" in told[0]
