@@ -191,7 +191,7 @@ async def run_crew(
             crew = [Worker(share, log_dir, types, host) for share in shares(scenario, workers)]
             for worker in crew:
                 await stack.enter_async_context(worker)
-            told = [await worker.ready() for worker in crew]
+            told = await _ready(crew)
             ctl = await stack.enter_async_context(CtlServer(log_dir, Crew(crew).answer))
             whole = msgspec.structs.replace(
                 told[0],
@@ -204,6 +204,19 @@ async def run_crew(
         ended = together([worker.ended for worker in crew if worker.ended is not None])
         write_stop(log, ended)
     return ended
+
+
+async def _ready(crew: Sequence[Worker]) -> list[Running]:
+    """Wait until the lines of all workers are open, which they open side by side."""
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            opening = [
+                tasks.create_task(worker.ready(), name=f"worker {number}")
+                for number, worker in enumerate(crew, 1)
+            ]
+    except* PorticoError as failed:
+        raise failed.exceptions[0] from None
+    return [task.result() for task in opening]
 
 
 async def _until(stop: asyncio.Event, crew: Sequence[Worker], ready: Callable[[], None]) -> None:

@@ -112,7 +112,7 @@ class Desk:
                     found = self._troubles.begin(
                         known(asked.device, self._devices),
                         asked.fault(kind_of(asked.kind)),
-                        by="hand",
+                        cause="hand",
                         lasts_s=asked.for_s,
                     )
                     return {"ok": True, **told(found, now_s)}
@@ -165,7 +165,7 @@ def told(trouble: Trouble, now_s: float) -> Answer:
         "id": trouble.number,
         "device": trouble.device,
         "kind": trouble.kind,
-        "by": trouble.by,
+        "cause": trouble.cause,
         "points": list(trouble.points),
         "left_s": left_s,
     }

@@ -353,4 +353,4 @@ class Script:
             timer.cancel()
 
     def _begin(self, part: FaultPart) -> None:
-        self._troubles.begin(part.device, part.fault(), by="script", lasts_s=part.lasts)
+        self._troubles.begin(part.device, part.fault(), cause="script", lasts_s=part.lasts)

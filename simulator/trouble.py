@@ -11,6 +11,7 @@ from functools import partial
 from itertools import count
 from typing import Final
 
+from simulator.bends import JUMP, MARGIN
 from simulator.device import Device
 from simulator.exchange import Cut
 from simulator.faults import Fault, FaultKind
@@ -40,7 +41,7 @@ class Trouble:
     device: str
     kind: str
     """Of the fault, or `set`."""
-    by: str
+    cause: str
     """Who asked for it: script or hand."""
     points: tuple[str, ...]
     fault: Fault | None
@@ -64,7 +65,7 @@ class Troubles:
         """What lasts now, in the order of beginning."""
         return tuple(self._lasting.values())
 
-    def begin(self, device: str, fault: Fault, *, by: str, lasts_s: float | None) -> Trouble:
+    def begin(self, device: str, fault: Fault, *, cause: str, lasts_s: float | None) -> Trouble:
         """Let a fault begin. ValueError with a sentence when it cannot show on the device."""
         place = self._places[device]
         if fault.kind is FaultKind.REBOOT and lasts_s is None:
@@ -73,7 +74,7 @@ class Troubles:
         points = place.device.begin(number, fault)
         if fault.kind is FaultKind.REBOOT and place.cut is not None:
             place.cut(Cut.RESET)
-        found = Trouble(number, device, fault.kind.value, by, tuple(points), fault, self._until(lasts_s))
+        found = Trouble(number, device, fault.kind.value, cause, tuple(points), fault, self._until(lasts_s))
         self._keep(found, lasts_s)
         self._tell(found, began=True)
         return found
@@ -91,7 +92,7 @@ class Troubles:
         found = Trouble(number, device, SET, "hand", (point,), None, self._until(lasts_s))
         self._keep(found, lasts_s)
         self._log.event(
-            SET, self._now_ms(), device=device, point=point, value=text, began=True, id=number, by="hand"
+            SET, self._now_ms(), device=device, point=point, value=text, began=True, id=number, cause="hand"
         )
         return found
 
@@ -152,7 +153,7 @@ class Troubles:
             fault=trouble.kind,
             began=began,
             id=trouble.number,
-            by=trouble.by,
+            cause=trouble.cause,
             **(details(trouble.fault) | {"points": list(trouble.points)} if began else {}),
         )
 
@@ -164,8 +165,10 @@ def details(fault: Fault) -> dict[str, object]:
             return {"late_ms": fault.ms}
         case FaultKind.EXCEPTION | FaultKind.REFUSED_WRITES:
             return {"code": fault.code}
-        case FaultKind.JUMP | FaultKind.ROLLOVER:
-            return {"by": fault.by}
+        case FaultKind.JUMP:
+            return {"by": JUMP if fault.by is None else fault.by}
+        case FaultKind.ROLLOVER:
+            return {"by": MARGIN if fault.by is None else fault.by}
         case FaultKind.CLOCK_DRIFT:
             return {"by": fault.by or 0.0, "ppm": fault.ppm}
         case _:

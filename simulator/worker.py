@@ -30,7 +30,8 @@ def main() -> int:
         faults = error.faults if isinstance(error, ConfigError) else ()
         say(Failed(str(error), faults, isinstance(error, ConfigError)))
         return error.exit_code
-    say(ended)
+    if ended is not None:
+        say(ended)
     return 0
 
 
@@ -40,14 +41,17 @@ def say(told: Failed | Ready | Ended) -> None:
     sys.stdout.buffer.flush()
 
 
-async def _work() -> Ended:
+async def _work() -> Ended | None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     reader = asyncio.StreamReader(limit=LONGEST_ANSWER)
     await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reader), sys.stdin.buffer
     )
-    job = msgspec.json.decode(await reader.readline(), type=Job)
+    line = await reader.readline()
+    if not line:
+        return None  # whoever wanted something has ended first
+    job = msgspec.json.decode(line, type=Job)
     scenario = Scenario.model_validate_json(bytes(job.scenario))
     loaded = load_types(scenario, [Path(path) for path in job.types])
     log_dir = Path(job.log_dir)
