@@ -14,7 +14,8 @@ import signal
 import ssl
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from concurrent.futures import Future
 from importlib import metadata
 from pathlib import Path
 from typing import Final
@@ -24,11 +25,20 @@ from agent.alarms import Alarms
 from agent.clock import Clock, boot_id
 from agent.config import Connection, connections, types_of
 from agent.config_models import Config, Scheme
+from agent.learnednote import (
+    KEY,
+    Known,
+    encode,
+    forgotten,
+    read_note,
+    to_forget,
+    types_by_device,
+)
 from agent.linelink import line_link
 from agent.lineworker import LineWorker
 from agent.notify import READY, STOPPING, WATCHDOG, Notifier
 from agent.notify import status as systemd_status
-from agent.site import Site, build_site
+from agent.site import PollGroup, Site, build_site
 from agent.store.room import Floor
 from agent.store.store import Birth, Store, StoreOptions
 from agent.uplink.broker import Broker, BrokerOptions
@@ -41,6 +51,7 @@ from core.codec import encode_plain, seal
 from core.records import Clock as ClockRecord
 from core.records import State
 from core.topics import ask_topic, confirm_topic, state_topic
+from drivers.modbus.learned import Learned
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +79,17 @@ class Agent:
     def __init__(self, config: Config) -> None:
         """Build everything; raises ConfigError or StoreError.  Call from the event loop."""
         self.config = config
-        self.site: Site = build_site(config, types_of(config.gateway))
+        types = types_of(config.gateway)
+        self._types = types_by_device(config, types)
+        directory = config.gateway.data_dir
+        forget = to_forget(directory)
+        self._known = {
+            device: known
+            for device, known in read_note(directory, self._types).items()
+            if device not in forget
+        }
+        learned = {device: known.learned for device, known in self._known.items()}
+        self.site: Site = build_site(config, types, learned)
         self.clock = Clock(trusted=config.gateway.clock == "trusted")
         self._clock_state = self.clock.state()
         self.instance = secrets.token_hex(4)
@@ -86,6 +107,7 @@ class Agent:
             Birth(self.clock.now_ms(), boot_id(), self.clock.state(), software()),
             self.site.manifest,
         )
+        self._keep_learned(forget)
         self.alarms = Alarms(self.store, self.clock.now_ms)
         self.store.on_alarm = self.alarms.tell
         self.clock.on_step = self._stepped
@@ -156,7 +178,47 @@ class Agent:
             ticks,
             self.alarms.tell,
             self._unsure,
+            {device: known.learned for device, known in self._known.items()},
+            self._adopt,
         )
+
+    def _adopt(self, device: str, learned: Learned, groups: tuple[PollGroup, ...]) -> bool:
+        """Put the plan of a device in force that fits what was learned of it: rows from now on are of it."""
+        site = self.site.with_groups(groups)
+        if site.manifest != self.site.manifest:
+            if not self.store.change_manifest(site.manifest, self.clock.now_ms()):
+                return False
+            self.site = site
+        if learned:
+            self._known[device] = Known(*self._types[device], learned)
+        else:
+            self._known.pop(device, None)
+        self._keep_learned()
+        return True
+
+    def _keep_learned(self, asked: Sequence[str] = ()) -> None:
+        """Keep what is known; then the requests to forget that led to it are done."""
+        note = encode(self._known)
+        kept = self.store.control.writer.call(lambda file: file.set_meta(KEY, note))
+
+        def done(future: "Future[None]") -> None:
+            if not future.cancelled() and future.exception() is None:
+                for device in asked:
+                    forgotten(self.config.gateway.data_dir, device)
+
+        kept.add_done_callback(done)
+
+    def _forget(self) -> None:
+        """Forget what somebody asked to forget."""
+        asked = to_forget(self.config.gateway.data_dir)
+        for device in asked:
+            log.warning("forgetting what was learned of device %s", device)
+            self._known.pop(device, None)
+            for worker in self.workers:
+                if device in worker.learning:
+                    worker.forget(device)
+        if asked:
+            self._keep_learned(asked)
 
     def _unsure(self) -> bool:
         return self._clock_state == "unsure"
@@ -233,6 +295,7 @@ class Agent:
                     at,
                     lambda seq, s=state, a=at, m=mono: ClockRecord(seq, a, boot_id(), s, 0, m),  # type: ignore[misc]
                 )
+            self._forget()
             self._write_status()
 
     def _write_status(self) -> None:

@@ -16,6 +16,8 @@ Config = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document instead of text.")]
 STALE_S = 15.0
+FORGET_S = 30.0
+"""How long a running agent has to take up a request to forget; it looks every few seconds."""
 
 
 class LogLevel(StrEnum):
@@ -93,3 +95,35 @@ def show_status(config: Config = Path("gateway.toml"), as_json: AsJson = False) 
             f"see `df {directory}` and the log"
         )
     raise typer.Exit(0 if age_s < STALE_S else 1)
+
+
+@app.command(epilog="Example: portico agent forget main-meter -c gateway.toml")
+def forget(
+    device: Annotated[str, typer.Argument(help="Name of the device, as in the configuration.")],
+    config: Config = Path("gateway.toml"),
+) -> None:
+    """Forget what was learned of a device: which reads it refuses, and the largest one it accepts."""
+    from agent.config import load_config
+    from agent.learnednote import ask_to_forget
+    from agent.store.look import agent_runs
+    from core.errors import ConfigError
+
+    loaded = load_config(config)
+    names = [one.name for one in loaded.devices]
+    if device not in names:
+        raise ConfigError(f"there is no device {device!r} in {config}; devices are {', '.join(names)}")
+    directory = loaded.gateway.data_dir
+    try:
+        request = ask_to_forget(directory, device)
+    except OSError as error:
+        raise ConfigError(f"{directory} cannot be written: {error.strerror}") from error
+    if not agent_runs(directory):
+        typer.echo(f"no agent runs: the next start forgets what was learned of {device}")
+        return
+    deadline = time.monotonic() + FORGET_S
+    while request.exists():
+        if time.monotonic() > deadline:
+            typer.echo(f"the agent has not taken the request within {FORGET_S:.0f} s: see its log", err=True)
+            raise typer.Exit(1)
+        time.sleep(0.1)
+    typer.echo(f"forgotten: {device} is polled by its type alone, and learned again where it refuses")

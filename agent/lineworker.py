@@ -10,17 +10,19 @@ Relies on ``drivers`` for requests and decoding, on the store for committing.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from agent.clock import Clock
 from agent.groupmemory import GroupMemory
+from agent.learned import Learning
 from agent.schedule import LineSchedule
 from agent.sense import Later, Ticket
 from agent.site import PollGroup
 from core.codec import row_body
 from core.errors import BadFrame, FieldError, LinkDown, NoAnswer
+from drivers.modbus.learned import NOTHING, Learned
 from drivers.modbus.link import Link, reason_of
 from drivers.modbus.plan import Request
 
@@ -29,6 +31,8 @@ log = logging.getLogger(__name__)
 LOOK_S: Final = 1.0
 """Longest sleep: a wall clock that was set forward is noticed at the latest then."""
 FIRST_PAUSE_S: Final = 1.0
+PROBE: Final = -1
+"""Stands for a read that is none of the plan."""
 LONGEST_PAUSE_S: Final = 300.0
 """A silent device is probed at least this often."""
 
@@ -57,6 +61,8 @@ class Silence:
     since: float
     pause_s: float
     until: float
+    deferred: bool = False
+    """One request was passed over in favour of another one of the device."""
 
     def longer(self, now: float) -> None:
         """Note one more failure."""
@@ -80,6 +86,10 @@ class LineCounts:
     """Devices that do not answer, with the monotonic instant since when."""
 
 
+Adopt = Callable[[str, Learned, tuple[PollGroup, ...]], bool]
+"""Takes what was learned of a device, and its groups as planned anew; False: not now."""
+
+
 class LineWorker:
     """Polls the groups of one line until cancelled."""
 
@@ -94,6 +104,8 @@ class LineWorker:
         last_ticks: dict[int, int],
         on_alarm: Callable[[str, bool, str, str], None],
         unsure: Callable[[], bool] = lambda: False,
+        learned: Mapping[str, Learned] | None = None,
+        adopt: Adopt = lambda device, learned, groups: True,
     ) -> None:
         """Prepare.
 
@@ -107,6 +119,8 @@ class LineWorker:
             last_ticks: last committed tick by group number, of lives before.
             on_alarm: (code, raised, sentence, device).
             unsure: tells whether the wall clock is not synchronised now.
+            learned: what is known of the devices by name; ``groups`` are planned with it.
+            adopt: makes the rows that follow those of the groups as planned anew.
         """
         self.name = name
         self.counts = LineCounts()
@@ -127,6 +141,14 @@ class LineWorker:
             for group in groups
         }
         self._unsure = unsure
+        self._adopt_plan = adopt
+        self._planned = {group.group.group: group for group in groups}
+        """The groups as they are planned now, by number."""
+        self.learning: dict[str, Learning] = {}
+        """By device."""
+        for device in dict.fromkeys(group.group.device for group in groups):
+            known = (learned or {}).get(device, NOTHING)
+            self.learning[device] = Learning(self._groups_of(device), known, clock.mono())
         self._on_alarm = on_alarm
         self._silent: dict[int, Silence] = {}
         self._line_down: Silence | None = None
@@ -163,13 +185,9 @@ class LineWorker:
         # A step that somebody notices while this poll is under way comes after its tick.
         steps = self._clock.steps
         mono_at_tick = self._clock.mono() - (now_ms - tick) / 1000
+        group = self._planned[group.group.group]
         deadline = mono_at_tick + group.every_ms / 1000
-        answers: list[bytes | str] = []
-        offsets: list[int] = []
-        for request in group.requests:
-            answers.append(await self._answer(group, request, deadline, answers))
-            offsets.append(round((self._clock.mono() - mono_at_tick) * 1000))
-        self._judge(group, answers)
+        answers, offsets = await self._answers(group, deadline, mono_at_tick)
         values, quality = group.decoder.decode(answers)
         number, memory, counts = group.group.group, self._memory[group.group.group], self.counts
         judged = memory.judge(tick, steps, values, quality, self._unsure())
@@ -193,31 +211,95 @@ class LineWorker:
         for later in judged.later:
             self._sink.append_judgement(number, later, self._clock.now_ms())
 
+        self._replan(group.group.device)
+
+    async def _answers(
+        self, group: PollGroup, deadline: float, mono_at_tick: float
+    ) -> tuple[list[bytes | str], list[int]]:
+        """Ask what the plan wants, and one read more where something is to be learned."""
+        learning, mono = self.learning[group.group.device], self._clock.mono
+        learning.begin(group, mono())
+        answers: list[bytes | str] = [""] * len(group.requests)
+        offsets = [0] * len(group.requests)
+        asked: dict[int, bytes | str] = {}
+        for index in learning.order(group):
+            request = group.requests[index]
+            instead = learning.instead(request)
+            if instead is None:
+                tries = 1 if learning.once(request) else 1 + self._retries
+                answers[index] = await self._answer(group, request, deadline, asked, index, tries)
+            else:
+                answers[index] = instead
+            offsets[index] = round((mono() - mono_at_tick) * 1000)
+        probe = learning.probe(group)
+        if probe is not None and not _all_silent(asked):
+            tried: dict[int, bytes | str] = {}
+            answer = await self._answer(group, probe, deadline, tried, PROBE, 1)
+            if tried:
+                learning.told(group, answer, mono())
+                asked |= tried
+        self._judge(group, asked)
+        asked.pop(PROBE, None)
+        learning.note(group, asked, mono())
+        return answers, offsets
+
     async def _answer(
-        self, group: PollGroup, request: Request, deadline: float, before: list[bytes | str]
+        self,
+        group: PollGroup,
+        request: Request,
+        deadline: float,
+        asked: dict[int, bytes | str],
+        index: int,
+        tries: int,
     ) -> bytes | str:
-        """Return the payload of one request, or the reason why there is none."""
+        """Return the payload of one request, or the reason why there is none; note what was really asked."""
         mono = self._clock.mono
-        if before and all(answer in ("timeout", "backoff", "line-down") for answer in before):
-            return before[-1]  # the device is silent: its other requests would cost a timeout each
+        if _all_silent(asked):
+            # The device is silent: its other requests would cost a timeout each.
+            return "timeout" if "timeout" in asked.values() else "line-down"
         silence = self._silent.get(group.unit_id)
         if self._line_down is not None and mono() < self._line_down.until:
             return "line-down"
-        if silence is not None and mono() < silence.until:
-            return "backoff"
-        tries = 1 if silence is not None else 1 + self._retries
+        if silence is not None:
+            if mono() < silence.until:
+                return "backoff"
+            if not silence.deferred and self.learning[group.group.device].tell_less(request):
+                silence.deferred = True
+                return "backoff"
+            silence.deferred = False
+            tries = 1
         reason = "skipped"
         for _ in range(tries):
             if mono() >= deadline:
                 return reason
             try:
-                return await self._ask(group, request)
+                answer = asked[index] = await self._ask(group, request)
             except FieldError as error:
-                reason = reason_of(error)
+                reason = asked[index] = reason_of(error)
                 self.counts.failures[reason] = self.counts.failures.get(reason, 0) + 1
                 if not isinstance(error, NoAnswer | BadFrame):
                     break
+            else:
+                return answer
         return reason
+
+    def _groups_of(self, device: str) -> tuple[PollGroup, ...]:
+        return tuple(group for group in self._planned.values() if group.group.device == device)
+
+    def _replan(self, device: str) -> None:
+        """Plan a device anew when enough was learned; the rows from now on are of the new plan."""
+        learning, now = self.learning[device], self._clock.mono()
+        if not learning.ready(now):
+            return
+        groups = tuple(group.planned(learning.learned) for group in self._groups_of(device))
+        if self._adopt_plan(device, learning.learned, groups):
+            self._planned |= {group.group.group: group for group in groups}
+            learning.adopted(groups, now)
+            log.warning("device %s is planned anew: %s", device, learning.sentence)
+
+    def forget(self, device: str) -> None:
+        """Forget what was learned of a device; its next poll goes by its type alone."""
+        self.learning[device].forget(self._clock.mono())
 
     async def _ask(self, group: PollGroup, request: Request) -> bytes:
         link = self._link
@@ -247,8 +329,9 @@ class LineWorker:
             self._on_alarm("line-down", False, f"line {self.name} is back after {seconds:.0f} s", self.name)
             self._line_down = None
 
-    def _judge(self, group: PollGroup, answers: list[bytes | str]) -> None:
+    def _judge(self, group: PollGroup, asked: dict[int, bytes | str]) -> None:
         """Note whether the device answered at all, and for how long to leave it alone if not."""
+        answers = asked.values()
         if any(isinstance(answer, bytes) or answer.startswith("exception") for answer in answers):
             silence = self._silent.pop(group.unit_id, None)
             if silence is not None:
@@ -260,6 +343,8 @@ class LineWorker:
         now = self._clock.mono()
         silence = self._silent.get(group.unit_id)
         if silence is None:
+            if self.learning[group.group.device].suspected(group, asked, now):
+                return
             pause = max(FIRST_PAUSE_S, group.every_ms / 1000)
             self._silent[group.unit_id] = Silence(now, pause, now + pause * 0.9)
             self._device_alarm(group, True, "gives no answer")
@@ -275,3 +360,8 @@ class LineWorker:
         sentence = f"device {device} (unit {group.unit_id} on line {self.name}) {what}"
         log.warning("%s", sentence)
         self._on_alarm("device-silent", raised, sentence, device)
+
+
+def _all_silent(asked: Mapping[int, bytes | str]) -> bool:
+    """Tell whether a device gave no answer to anything that it was asked in this poll."""
+    return bool(asked) and all(answer in ("timeout", "line-down") for answer in asked.values())

@@ -6,8 +6,11 @@ in the order of the file.  Pure; relies on `drivers.modbus` for plan and decoder
 Not here: when a group is due (`agent.schedule`), and talking to the device.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from decimal import Decimal
+
+import msgspec
 
 from agent.amounts import DAY_MS
 from agent.config_models import Config, DeviceConfig, LineConfig, OverrideConfig
@@ -16,12 +19,13 @@ from agent.groupmemory import ByException
 from agent.multiplier import Multiplier
 from agent.owners import ownership_terms
 from core.errors import ConfigError
-from core.manifest import Group, Manifest
+from core.manifest import Group, Manifest, Point
 from core.ownership import Ownership
 from core.transformers import described
-from drivers.modbus.plan import Request, plan
+from drivers.modbus.learned import NOTHING, Learned, learned_plan
+from drivers.modbus.plan import Request
 from drivers.modbus.values import GroupDecoder
-from drivers.types import DeviceType, Limits, PointType
+from drivers.types import Block, DeviceType, Limits, PointType
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,8 +46,26 @@ class PollGroup:
     """Silence between requests: the longer of the line's and the device type's."""
     by_exception: ByException | None = None
     """Set when only changes are reported."""
+    blocks: tuple[Block, ...] = ()
+    """Requests made by hand, as far as the device's limits allow them."""
     multiplier: Multiplier | None = None
     """Set when some points stand behind transformers: what the decoder gives is secondary."""
+
+    def planned(self, learned: Learned) -> "PollGroup":
+        """Return the group with the requests that fit what was learned of the device."""
+        requests = learned_plan(self.points, self.limits, self.blocks, learned)
+        if requests == self.requests:
+            return self
+        return replace(
+            self,
+            requests=requests,
+            decoder=GroupDecoder(self.points, requests),
+            group=msgspec.structs.replace(
+                self.group,
+                points=_core_points(self.points, requests, self.multiplier),
+                requests=len(requests),
+            ),
+        )
 
     @property
     def every_ms(self) -> int:
@@ -70,9 +92,16 @@ class Site:
         """Return the groups that the worker of a line polls."""
         return tuple(group for group in self.groups if group.line == line)
 
+    def with_groups(self, groups: Sequence[PollGroup]) -> "Site":
+        """Return the site with some groups planned anew; their numbers stay."""
+        fresh = {group.group.group: group for group in groups}
+        all_ = tuple(fresh.get(group.group.group, group) for group in self.groups)
+        manifest = msgspec.structs.replace(self.manifest, groups=tuple(one.group for one in all_))
+        return Site(manifest, all_)
 
-def build_site(config: Config, types: Types) -> Site:
-    """Return what a valid configuration polls.
+
+def build_site(config: Config, types: Types, learned: Mapping[str, Learned] | None = None) -> Site:
+    """Return what a valid configuration polls; ``learned`` is known of devices by their names.
 
     :class:`ConfigError` carries every device whose points cannot be read within its limits.
     """
@@ -80,7 +109,9 @@ def build_site(config: Config, types: Types) -> Site:
     faults: list[str] = []
     for device in config.devices:
         try:
-            groups.extend(_device_groups(config, device, types, len(groups) + 1))
+            known = (learned or {}).get(device.name, NOTHING)
+            for group in _device_groups(config, device, types, len(groups) + 1):
+                groups.append(group.planned(known))
         except ConfigError as error:
             faults.append(f'device "{device.name}": {error}')
     if faults:
@@ -138,18 +169,16 @@ def _poll_group(
 ) -> PollGroup:
     limits = _limits(device, kind)
     blocks = tuple(block for block in kind.blocks if block.count <= limits.span(block.table))
-    requests = plan(points, limits, blocks)
-    brought_by = {point: index for index, request in enumerate(requests) for point in request.points}
+    requests = learned_plan(points, limits, blocks)
     ratios = tuple(one.term for one in device.transformer)
     behind = {point.name: point.ratio for point in points if point.ratio is not None}
     multiplier = Multiplier(points, ratios) if behind and ratios else None
-    told = [point.core_point(brought_by[index]) for index, point in enumerate(points)]
     group = Group(
         group=number,
         device=device.name,
         device_type=device.type,
         every_ms=every_ms,
-        points=tuple(multiplier.point(index, one) if multiplier else one for index, one in enumerate(told)),
+        points=_core_points(points, requests, multiplier),
         owners=terms,
         requests=len(requests),
         phase_ms=device.phase.ms % every_ms,
@@ -168,11 +197,22 @@ def _poll_group(
         timeout_s=line.timeout.s if given else limits.timeout_ms / 1000,
         pause_s=max(line.pause.ms, limits.pause_ms) / 1000,
         by_exception=_by_exception(device, points, multiplier),
+        blocks=blocks,
         multiplier=multiplier,
     )
 
 
-def _moduli(points: tuple[PointType, ...]) -> dict[str, Decimal]:
+def _core_points(
+    points: Sequence[PointType], requests: Sequence[Request], multiplier: Multiplier | None
+) -> tuple[Point, ...]:
+    brought_by = {point: index for index, request in enumerate(requests) for point in request.points}
+    found = (point.core_point(brought_by[index]) for index, point in enumerate(points))
+    if multiplier is None:
+        return tuple(found)
+    return tuple(multiplier.point(index, point) for index, point in enumerate(found))
+
+
+def _moduli(points: Sequence[PointType]) -> dict[str, Decimal]:
     return {
         point.name: point.sense.modulus
         for point in points

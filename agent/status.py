@@ -3,8 +3,10 @@
 import json
 import os
 import time
+from dataclasses import asdict
 from pathlib import Path
 
+from agent.learned import shown
 from agent.lineworker import LineWorker
 from agent.store.store import Store
 from agent.uplink.broker import Broker
@@ -57,6 +59,12 @@ def snapshot(
                 "silent": sorted(worker.counts.silent),
             }
             for worker in workers
+        },
+        "learned": {
+            device: {**asdict(shown(learning.learned)), "searching": learning.searching}
+            for worker in workers
+            for device, learning in worker.learning.items()
+            if learning.learned or learning.searching
         },
         "brokers": {
             broker.options.client_id: {

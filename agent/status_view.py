@@ -28,6 +28,7 @@ def show(state: dict[str, Any], age_s: float) -> None:
         f"{store['gap_ticks']} ticks in gaps"
     )
     _lines(console, state)
+    _learned(console, state.get("learned", {}))
     _routes(console, state)
     for alarm in state["alarms"]:
         console.print(f"[red]alarm[/] {alarm['code']} {alarm['device']}: {alarm['text']}")
@@ -44,6 +45,20 @@ def _lines(console: Console, state: dict[str, Any]) -> None:
             str(line["overruns"]),
             failures,
             ", ".join(line["silent"]),
+        )
+    console.print(table)
+
+
+def _learned(console: Console, learned: dict[str, Any]) -> None:
+    if not learned:
+        return
+    table = Table("device", "largest read", "refused", "")
+    for device, known in learned.items():
+        table.add_row(
+            device,
+            ", ".join(f"{name} {count}" for name, count in known["largest"].items()),
+            ", ".join(known["holes"]),
+            "searching" if known["searching"] else "",
         )
     console.print(table)
 

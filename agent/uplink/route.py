@@ -88,6 +88,7 @@ class Route:
         self.data = self._sender(store.data)
         self.control = self._sender(store.control)
         store.data.listeners.append(self._committed)
+        store.on_manifest.append(self._publish_manifest)
         store.control.listeners.append(self._committed_control)
         broker.listeners.append(self)
 
