@@ -19,7 +19,7 @@ from rich.markup import escape
 from rich.tree import Tree
 
 from agent.amounts import Duration
-from agent.config import Config, LineConfig, connections, load_config, types_of, warnings
+from agent.config import Config, LineConfig, connections, problem, survey_config, types_of, warnings
 from agent.identity import identity_faults, identity_warnings
 from agent.site import PollGroup, Site, build_site
 from core.errors import ConfigError
@@ -122,19 +122,27 @@ class Checked:
 
 def check(path: Path, at: datetime | None = None) -> Checked:
     """Return what is wrong with a configuration and what it would do; ``at`` judges certificates (now)."""
+    now = datetime.now(UTC) if at is None else at
     try:
-        config = load_config(path)
-        types = types_of(config.gateway)
-        site = build_site(config, types)
+        survey = survey_config(path)
     except ConfigError as error:
         return Checked(str(path), str(error), error.faults)
-    now = datetime.now(UTC) if at is None else at
-    faults = identity_faults(config, now)
+    # What the well-formed tables name is looked at as well: who mends a file wants to hear it once.
+    identity = () if survey.tables is None else identity_faults(survey.tables, now)
+    if survey.faults or survey.tables is None:
+        faults = (*survey.faults, *identity)
+        return Checked(str(path), problem(path, faults), faults)
+    config = survey.tables
+    types = types_of(config.gateway)
+    try:
+        site = build_site(config, types)
+    except ConfigError as error:
+        return Checked(str(path), str(error), (*error.faults, *identity))
     lines = tuple(_lines(config, site))
     return Checked(
         file=str(path),
-        problem=f"{path} names certificates and keys that cannot be used:" if faults else "",
-        faults=faults,
+        problem=f"{path} names certificates and keys that cannot be used:" if identity else "",
+        faults=identity,
         warnings=(*warnings(config, types), *identity_warnings(config, now), *_bus_warnings(lines)),
         lines=lines,
         connections=tuple(

@@ -218,6 +218,15 @@ def test_an_expired_certificate_is_a_fault_and_one_that_ends_soon_a_warning(desk
     assert any(str(desk / "gw-0001.pem") in fault for fault in late.faults)
 
 
+def test_faults_of_tables_and_of_certificates_are_told_together(desk: Path) -> None:
+    (desk / "gw-0001.key").unlink()
+    path = rewrite(desk, 'every = "60s"', 'every = "60"')
+    checked = check(path)
+    assert checked.problem == f"{path} has 2 faults:"
+    assert 'device[1] "meter" override[1] every' in checked.faults[0]
+    assert "gw-0001.key" in checked.faults[1]
+
+
 RTU = 'url = "modbus+rtu:///dev/ttyUSB0"\ntimeout = "300ms"'
 TCP = 'url = "modbus+tcp://127.0.0.1:5020"'
 
