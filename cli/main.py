@@ -83,6 +83,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run one command and leave with its exit code: 0, 1 (failed), 2 (wrong use or configuration)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     code: str | int | None = 0
+    open_closed_streams()
     try:
         try:
             entry(arguments)(args=arguments, prog_name="portico")
@@ -92,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             tell(error)
             code = error.exit_code
         # Here and not at the interpreter's end, where a failure would be a traceback.
-        flush_output()
+        sys.stdout.flush()
     except OSError as error:
         if error.errno not in UNWRITABLE or error.filename is not None:  # a write knows no name
             raise
@@ -111,10 +112,15 @@ def tell(error: PorticoError | str) -> None:
             typer.echo(f"  {fault}", err=True)
 
 
-def flush_output() -> None:
-    """Write out what waits in standard output; there is none when it was closed before the start."""
-    if sys.stdout is not None:
-        sys.stdout.flush()
+def open_closed_streams() -> None:
+    """Let what is written to a stream that was closed before the start (``>&-``) go nowhere.
+
+    Without it the next file that is opened, perhaps a database, would get the stream's number.
+    """
+    for number, name in ((0, "stdin"), (1, "stdout"), (2, "stderr")):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is the stream's
+            setattr(sys, name, os.fdopen(nowhere, "w" if number else "r"))
 
 
 def abandon_output() -> None:

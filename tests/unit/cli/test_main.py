@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shlex
 import subprocess
 import sys
 import types
@@ -171,6 +172,12 @@ def test_output_into_a_pipe_that_nobody_reads_ends_quietly(lines: str, unbuffere
     finally:
         os.close(writer)
     assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_output_that_was_closed_before_the_start_goes_nowhere() -> None:
+    command = f"{shlex.quote(sys.executable)} -c {shlex.quote(TALKING)} talk 3 <&- >&-"
+    done = subprocess.run(["bash", "-c", command], stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_file_that_cannot_be_made_is_not_taken_for_the_output(toy: types.ModuleType) -> None:
