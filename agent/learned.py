@@ -118,9 +118,9 @@ class Learning:
 
     def order(self, group: PollGroup) -> list[int]:
         """Return in which order to ask: what was answered before comes first, then what was tried least."""
-        if not self._doubts and not self._tried:
-            return list(range(len(group.requests)))
         keys = [key_of(request) for request in group.requests]
+        if self._answered.issuperset(keys):
+            return list(range(len(keys)))
         return sorted(
             range(len(keys)), key=lambda at: (keys[at] not in self._answered, keys[at] in self._tried, at)
         )

@@ -260,7 +260,7 @@ class LineWorker:
         silence = self._silent.get(group.unit_id)
         if self._line_down is not None and mono() < self._line_down.until:
             return "line-down"
-        if silence is not None:
+        if silence is not None and not asked:  # else it answered just now
             if mono() < silence.until:
                 return "backoff"
             if not silence.deferred and self.learning[group.group.device].tell_less(request):

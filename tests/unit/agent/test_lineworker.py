@@ -9,12 +9,14 @@ import msgspec
 import pytest
 
 from agent.config import parse_config
+from agent.learned import shown
 from agent.lineworker import LineWorker
 from agent.sense import Later, Ticket
 from agent.site import PollGroup, build_site
 from core.codec import row_bytes
 from core.errors import LinkDown, NoAnswer, Refused
 from core.records import Row
+from drivers.modbus.learned import Learned
 from drivers.modbus.plan import Request
 from drivers.types import load_type
 from tests.support.virtual_time import NOON, VirtualClock, VirtualTimeLoop, run_virtually
@@ -393,5 +395,58 @@ def test_cancelling_the_worker_in_the_middle_of_a_request_closes_the_line() -> N
         await for_seconds(b.worker, 15)
         assert not b.link.connected
         assert b.sink.rows == []
+
+    run_virtually(main)
+
+
+def test_a_silent_range_is_found_and_costs_other_devices_no_more_than_its_retry_budget() -> None:
+    async def main(loop: VirtualTimeLoop, clock: VirtualClock) -> None:
+        [first, *_] = groups_of()[0].requests
+
+        async def answer(unit_id: int, request: Request) -> bytes:
+            if unit_id == 1 and request.table is first.table and request.address == first.address:
+                await asyncio.sleep(1.0)
+                raise NoAnswer("no answer to this range")
+            return await prompt(unit_id, request)
+
+        b = bench(clock, answer)
+        await for_seconds(b.worker, 300)
+        learning = b.worker.learning["relay-a"]
+        assert shown(learning.learned).holes == (f"{first.table.value} {first.address} (timeout)",)
+        # The first row had no answer yet from the device; from then on only what is silent is missing.
+        rows = [row for row in b.sink.rows if row.group == 1]
+        assert rows[-1].quality.keys() == {str(index) for index in first.points}
+        assert sum(None not in row.values[len(first.points) :] for row in rows) >= len(rows) - 2
+        assert b.sink.ticks(2) == [10.0 * number for number in range(1, 30)]
+        late = [row.offsets[0] for row in b.sink.rows if row.group == 2]
+        assert max(late) <= 2000 + 100
+        assert sum(offset > 100 for offset in late[15:]) <= 3
+
+    run_virtually(main)
+
+
+def test_a_changed_plan_that_cannot_be_kept_yet_does_not_come_into_force() -> None:
+    async def main(loop: VirtualTimeLoop, clock: VirtualClock) -> None:
+        async def answer(unit_id: int, request: Request) -> bytes:
+            if unit_id == 1 and request.count > 1:
+                raise Refused(2, "too long")
+            return await prompt(unit_id, request)
+
+        b = bench(clock, answer)
+        room = False
+        kept: list[int] = []
+
+        def adopt(device: str, learned: Learned, groups: tuple[PollGroup, ...]) -> bool:
+            kept.append(len(groups[0].requests))
+            return room
+
+        b.worker._adopt_plan = adopt
+        await for_seconds(b.worker, 200)
+        planned = len(groups_of()[0].requests)
+        assert kept
+        assert all(len(row.offsets) == planned for row in b.sink.rows)
+        room = True
+        await for_seconds(b.worker, 30)
+        assert len([row for row in b.sink.rows if row.group == 1][-1].offsets) == kept[-1] > planned
 
     run_virtually(main)
