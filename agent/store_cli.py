@@ -22,10 +22,13 @@ from rich.table import Table
 
 from agent.store.look import Look, Seen, SeenRow
 from agent.store.recordfile import Stored
+from agent.store.registers import RegisterLook
 from agent.store.verify import verify as judge
 from agent.wholefile import whole_file
 from core.errors import ConfigError
+from core.intervals import LENGTHS, Interval, intervals, last_needed
 from core.ranges import RangeSet
+from core.registers import Scale
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -269,6 +272,87 @@ def _fields(row: SeenRow, seen: Seen) -> dict[str, object]:
         "epoch": row.epoch,
         "sequence": row.sequence,
     }
+
+
+@app.command(
+    "intervals",
+    epilog="Example: portico store intervals var/gw-0001 --device main-meter --point TotWhImp --every 15min",
+)
+def list_intervals(
+    directory: Directory,
+    device: Annotated[str, typer.Option(help="The device.")],
+    point: Annotated[str, typer.Option(help="A register of it that only grows.")],
+    every: Annotated[str, typer.Option(help="5min, 15min, 30min or 60min.")] = "15min",
+    begin: Annotated[str, typer.Option("--from", help="First instant: 2026-11-22T10:00:00Z, or -2h.")] = "",
+    end: Annotated[str, typer.Option("--to", help="End, exclusive: as --from.")] = "",
+    tolerance: Annotated[
+        int | None, typer.Option(min=0, help="Seconds by which an edge value may be late; else one poll.")
+    ] = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="CSV.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="A JSON object a line.")] = False,
+) -> None:
+    """What a register counted in each interval of the clock (UTC): for views, bills are the head-end's."""
+    if as_csv and as_json:
+        raise ConfigError("--csv and --json exclude each other: give one of them")
+    length = LENGTHS.get(every)
+    if length is None:
+        raise ConfigError(f"--every {every!r} is no length of intervals: give one of {', '.join(LENGTHS)}")
+    now = time.time_ns() // 1_000_000
+    first = parse_instant(begin, now, "--from") if begin else None
+    last = parse_instant(end, now, "--to") if end else None
+    with _until_interrupted(), Look(directory) as look:
+        register = RegisterLook(look, device, point, None if tolerance is None else tolerance * 1000)
+        samples = register.samples(
+            -(1 << 62) if first is None else first, 1 << 62 if last is None else last_needed(length, last)
+        )
+        writer = csv.writer(sys.stdout) if as_csv else None
+        if writer is not None:
+            writer.writerow(INTERVAL_COLUMNS)
+        for one in intervals(samples, length, first, last):
+            found = _interval_fields(one, device, point, register.scale)
+            if as_json:
+                typer.echo(json.dumps(found))
+            elif writer is not None:
+                found["reasons"] = " ".join(one.reasons)
+                writer.writerow("" if value is None else value for value in found.values())
+            else:
+                amount = f"{found['amount'] or '-':>14} {register.scale.unit}"
+                typer.echo(
+                    f"{found['start']}  {amount}  {found['quality']}  {' '.join(one.reasons)}".rstrip()
+                )
+
+
+INTERVAL_COLUMNS: Final = (
+    "start",
+    "end",
+    "device",
+    "point",
+    "amount",
+    "unit",
+    "quality",
+    "reasons",
+    "samples",
+)
+
+
+def _interval_fields(one: Interval, device: str, point: str, scale: Scale) -> dict[str, object]:
+    return dict(
+        zip(
+            INTERVAL_COLUMNS,
+            (
+                instant(one.start_ms),
+                instant(one.end_ms),
+                device,
+                point,
+                plain(scale.amount(one.steps)),
+                scale.unit,
+                one.completeness.value,
+                list(one.reasons),
+                one.good,
+            ),
+            strict=True,
+        )
+    )
 
 
 @app.command(epilog="Example: portico store verify var/gw-0001")

@@ -23,9 +23,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, NamedTuple
 
-MINUTE_MS: Final = 60_000
-LENGTHS_MS: Final = tuple(minutes * MINUTE_MS for minutes in (5, 15, 30, 60))
-"""Lengths of intervals; each divides an hour, so all boundaries of a longer one are shared."""
+LENGTHS: Final = {"5min": 300_000, "15min": 900_000, "30min": 1_800_000, "60min": 3_600_000, "1h": 3_600_000}
+"""How a length is written, with its milliseconds; each divides an hour, and the day."""
 
 SOUND: Final = frozenset({"rollover", "reset"})
 """Reasons of a reading whose value is what the register shows: it may be an edge value."""
@@ -129,7 +128,7 @@ def intervals(
     Args:
         samples: in the order of their ticks; one that comes later than that is passed over, and of
             several good ones with one tick the first counts.
-        every_ms: length, see :data:`LENGTHS_MS`.
+        every_ms: length, see :data:`LENGTHS`.
         from_ms: the first interval is the first that begins here or later; None: the one of the first
             sample.
         to_ms: the last interval is the last that ends here or earlier. None: the last one of which the

@@ -67,6 +67,8 @@ class Reading:
     tick_ms: int
     answered_ms: int
     received_ms: int
+    group: Group
+    """As in the manifest that it came with."""
 
     @property
     def delay_ms(self) -> int:
@@ -157,7 +159,7 @@ def _walk(
             yield (
                 tick,
                 [
-                    Reading(*identity, usage_point, *what, owners, steward, validator, *when)
+                    Reading(*identity, usage_point, *what, owners, steward, validator, *when, group)
                     for identity, what, when in expanded
                 ],
             )

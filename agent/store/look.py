@@ -151,6 +151,12 @@ class Look:
         at = bisect_right(self._begins, id_) - 1
         return self._groups.get(self.spans[at][1], {}).get(grp) if at >= 0 else None
 
+    def gateway_of(self, id_: int) -> str:
+        """Return whose row an id is; empty when its manifest is missing."""
+        at = bisect_right(self._begins, id_) - 1
+        manifest = self.manifests.get(self.spans[at][1]) if at >= 0 else None
+        return "" if manifest is None else manifest.gateway
+
     def row(self, stored: Stored) -> SeenRow:
         """Return a row with its meaning; raises StoreCorrupt when it has none."""
         epoch, group = self.epoch_of(stored.id), self.group_of(stored.id, stored.grp)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.config import parse_config
+from agent.config import parse_config, types_of
 from agent.lineworker import LineWorker
 from agent.multiplier import Multiplier, parse_ratio
 from agent.site import PollGroup, Site, build_site
@@ -19,6 +19,7 @@ from core.transformers import BOTH, Behind, Term
 from drivers.modbus.plan import Request
 from drivers.points import PointType
 from drivers.types import DeviceType, Limits, Source
+from drivers.typetext import type_text
 from tests.support.points import point
 from tests.support.virtual_time import NOON, VirtualClock, VirtualTimeLoop, run_virtually
 from tests.unit.agent.test_lineworker import ScriptedLink, Sink, for_seconds
@@ -151,7 +152,7 @@ KIND = DeviceType(
         point("Hz", type="uint16", address=2, unit="Hz", scale="0.01"),
     ),
 )
-PLAIN = KIND.model_copy(update={"points": (KIND.points[1],)})
+PLAIN = KIND.model_copy(update={"name": "plain", "points": (KIND.points[1],)})
 CONFIG = """
 [gateway]
 id = "gw-0001"
@@ -171,19 +172,20 @@ FIRST = '[[device.transformer]]\nct = "100/5"\n'
 SECOND = '[[device.transformer]]\nfrom = 2026-11-22T12:00:30Z\nct = "75/2"\n'
 
 
-def site_of(text: str, monkeypatch: pytest.MonkeyPatch, extra: str = "") -> Site:
-    types = {"ct-meter": KIND, "plain": PLAIN}
-    monkeypatch.setattr("agent.config.types_of", lambda gateway: types.__getitem__)
-    config = parse_config(
-        CONFIG.replace("TYPE", "plain" if extra == "plain" else "ct-meter") + text, Path("/etc/gateway.toml")
+def site_of(text: str, folder: Path, extra: str = "") -> Site:
+    for kind in (KIND, PLAIN):
+        (folder / f"{kind.name}.toml").write_text(type_text(kind))
+    whole = CONFIG.replace("TYPE", extra or KIND.name).replace(
+        "[gateway]", f'[gateway]\ntypes = ["{folder}"]'
     )
-    return build_site(config, types.__getitem__)
+    config = parse_config(whole + text, Path("/etc/gateway.toml"))
+    return build_site(config, types_of(config.gateway))
 
 
 def test_manifest_has_the_terms_and_an_exponent_in_which_all_are_whole(
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
-    site = site_of(FIRST + SECOND, monkeypatch)
+    site = site_of(FIRST + SECOND, tmp_path)
     (group,) = site.manifest.groups
     assert manifest_fault(site.manifest) is None
     assert group.x == {
@@ -200,11 +202,11 @@ def test_manifest_has_the_terms_and_an_exponent_in_which_all_are_whole(
     assert behind.modulus_at(NOON) == 800_000
 
 
-def test_group_without_ratio_pays_nothing_and_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    (poll,) = site_of("", monkeypatch, "plain").groups
+def test_group_without_ratio_pays_nothing_and_tells_nothing(tmp_path: Path) -> None:
+    (poll,) = site_of("", tmp_path, "plain").groups
     assert poll.multiplier is None
     assert poll.group.x == {}
-    (poll,) = site_of("", monkeypatch).groups
+    (poll,) = site_of("", tmp_path).groups
     assert poll.multiplier is None, (
         "registers behind transformers that nobody described are taken as they are"
     )
@@ -224,20 +226,18 @@ def test_group_without_ratio_pays_nothing_and_tells_nothing(monkeypatch: pytest.
         ('[[device.transformer]]\nform = 2026-11-22T12:00:30Z\nct = "2"\n', ['did you mean "from"?']),
     ],
 )
-def test_fault_in_the_terms_is_told_with_its_place(
-    monkeypatch: pytest.MonkeyPatch, text: str, sentences: list[str]
-) -> None:
+def test_fault_in_the_terms_is_told_with_its_place(tmp_path: Path, text: str, sentences: list[str]) -> None:
     with pytest.raises(ConfigError) as caught:
-        site_of(text, monkeypatch)
+        site_of(text, tmp_path)
     (fault,) = caught.value.faults
     assert fault.startswith('gateway.toml: device[1] "meter" transformer')
     for sentence in sentences:
         assert sentence in fault
 
 
-def test_transformers_of_a_type_with_primary_values_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_transformers_of_a_type_with_primary_values_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
-        site_of(FIRST, monkeypatch, "plain")
+        site_of(FIRST, tmp_path, "plain")
     (fault,) = caught.value.faults
     assert "transformer: no point of plain stands behind transformers" in fault
 
@@ -261,9 +261,9 @@ def rows_of(group: PollGroup, registers: list[int], seconds: float) -> Sink:
 
 
 def test_change_of_ratio_leaves_the_rows_before_it_alone_and_is_not_counted_over(
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
-    (poll,) = site_of(FIRST + SECOND, monkeypatch).groups
+    (poll,) = site_of(FIRST + SECOND, tmp_path).groups
     sink = rows_of(poll, [100, 101, 102, 104, 3001, 3002], 60)
     point_ = poll.group.points[0]
     found = {row.tick: shown(point_, row.values[0]) for row in sink.rows}
@@ -294,10 +294,10 @@ def test_change_of_ratio_leaves_the_rows_before_it_alone_and_is_not_counted_over
 
 
 def test_change_of_ratio_is_reported_also_when_the_register_stands_still(
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     changes = 'report = "changes"\nheartbeat = "1h"\ndeadband = { TotWhImp = "75" }\n'
-    (poll,) = site_of(changes + FIRST + SECOND, monkeypatch).groups
+    (poll,) = site_of(changes + FIRST + SECOND, tmp_path).groups
     assert poll.by_exception is not None
     assert list(poll.by_exception.deadbands) == [Decimal(2), Decimal(0)]
     sink = rows_of(poll, [100, 101, 101, 101, 104, 104], 60)

@@ -11,6 +11,7 @@ from cli.demo import console_for, summary
 from cli.demo_story import COUNTED, MEANINGS, scenes
 from cli.demo_view import SHOWN, Moment, Picture
 from cli.judge import Verdict
+from core.manifest import Group
 from core.quality import Precedence
 from headend.journal import GOOD, Quality
 from headend.readings import Reading
@@ -24,6 +25,7 @@ READINGS = tuple(
         "gw-0001", "e", 1, 0, device, "type", "", point, "", "kWh", Decimal("10408570.5"),
         GOOD if number % 2 else Quality("1.4.9", ("clock-unsure", "late-answer"), Precedence.GATEWAY),
         ("dso.example", "customer.example"), "dso.example", "dso.example", 1_800_000_000_000, 0, 110,
+        Group(1, device, "type", 1000, (), ()),
     )
     for device, points in SHOWN.items()
     for number, point in enumerate(points)
