@@ -82,12 +82,12 @@ def _measured(port: str, settings: SerialSettings, count: int, seconds: float, m
     before = resource.getrusage(resource.RUSAGE_SELF)
     taken = 0.0
     for _ in range(ROUNDS):  # interleaved: what the machine does meanwhile falls on all
-        reads, failed, lasted = _run_ours(port, settings, request, seconds)
+        reads, failed, lasted = run_ours(port, settings, request, seconds)
         ours.append(reads / lasted / ideal)
         errors += failed
         taken += lasted
         for found, silence_s in ((silent, settings.silence_s), (hasty, 0.0)):
-            found.append(_run_c(master, port, settings, count, seconds, silence_s) / ideal)
+            found.append(run_c(master, port, settings, count, seconds, silence_s) / ideal)
     after = resource.getrusage(resource.RUSAGE_SELF)
     cpu = (after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime) / taken
     return LineUse(
@@ -103,9 +103,7 @@ def _measured(port: str, settings: SerialSettings, count: int, seconds: float, m
     )
 
 
-def _run_ours(
-    port: str, settings: SerialSettings, request: Request, seconds: float
-) -> tuple[int, int, float]:
+def run_ours(port: str, settings: SerialSettings, request: Request, seconds: float) -> tuple[int, int, float]:
     """Return reads, failures and seconds."""
 
     async def run() -> tuple[int, int, float]:
@@ -134,7 +132,7 @@ def _run_ours(
         return runner.run(run())
 
 
-def _run_c(
+def run_c(
     master: Path, port: str, settings: SerialSettings, count: int, seconds: float, silence_s: float
 ) -> float:
     """Return the reads a second of the master in C."""

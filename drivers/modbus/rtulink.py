@@ -7,9 +7,10 @@ after it.  Hence, in this order:
    came meanwhile is thrown away at the very moment before the request.
 2. After a deadline the line is listened to for as long as that deadline again.  A line that was just
    opened is treated so too: a program that died may have asked before.
-3. A device that owes an answer is first asked for something of another length that it has answered before:
-   devices answer in order, so once that is back, all that was owed came before it.  Where there is nothing
-   of the kind, its next answer counts only when no second one follows within three deadlines.
+3. A device that owes an answer is first asked for something of another length: a read that it has answered
+   before, or half of the range.  Devices answer in order, so once that is back, all that was owed came before
+   it.  Where there is none, or it is refused, the next answer counts only when no second one follows within
+   three deadlines.
 4. What comes unasked behind an answer makes its device owe one.
 
 No function is sent that nobody asked for: on a diagnostic loopback, which would be the simplest proof,
@@ -167,7 +168,7 @@ class RtuLink:
         self._busy = True
         try:
             await self._silent(timeout_s, pause_s)
-            await self._settled(unit_id, (pdu[0], size), timeout_s, pause_s)
+            await self._settled(unit_id, pdu, size, timeout_s, pause_s)
             answer = await self._exchanged(unit_id, pdu, size, timeout_s, pause_s)
             refused = bool(answer[0] & rtu.ERROR)
             owed = self._owing.get(unit_id, set())
@@ -184,18 +185,17 @@ class RtuLink:
             raise refusal(self._unit(unit_id), pdu[0], address, count, answer[1])
         return answer
 
-    async def _settled(self, unit_id: int, kind: Kind, timeout_s: float, pause_s: float) -> None:
-        """Let a device that owes an answer of a kind bring one of another kind first, if it knows any."""
+    async def _settled(self, unit_id: int, pdu: bytes, size: int, timeout_s: float, pause_s: float) -> None:
+        """Let a device that owes an answer of the kind asked for bring one of another kind first."""
         owed = self._owing.get(unit_id, set())
-        if kind not in owed or unit_id in self._tried:
+        if (pdu[0], size) not in owed or unit_id in self._tried:
             return
-        others = (other for other in self._known.get(unit_id, {}) if other not in owed)
-        other = next(others, None)
+        candidates = {**self._known.get(unit_id, {}), **_shorter(pdu, size)}
+        other = next((kind for kind in candidates if kind not in owed), None)
         if other is None:
             return
         self._tried.add(unit_id)
-        pdu = self._known[unit_id][other]
-        answer = await self._exchanged(unit_id, pdu, other[1], timeout_s, pause_s)
+        answer = await self._exchanged(unit_id, candidates[other], other[1], timeout_s, pause_s)
         if not answer[0] & rtu.ERROR:  # a refusal may be the one that was owed
             self._believe(unit_id)
 
@@ -360,6 +360,14 @@ class RtuLink:
             self._wire.close()
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(LinkDown(why if str(self.url) in why else f"{self.url} {why}"))
+
+
+def _shorter(pdu: bytes, size: int) -> dict[Kind, bytes]:
+    """Return a read of the first half of a range, whole pairs of registers, where it has one."""
+    half = (size // 2) & ~3
+    if pdu[0] not in (3, 4) or not half:
+        return {}
+    return {(pdu[0], half): rtu.read_pdu(pdu[0], int.from_bytes(pdu[1:3], "big"), half // 2)}
 
 
 def _only(exchange: rtu.RtuExchange) -> str:

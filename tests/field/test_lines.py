@@ -23,10 +23,12 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
+import serial
 from pymodbus import FramerType
 from pymodbus.server import ModbusTcpServer, ModbusTlsServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
+from bench.serialline import run_c, run_ours
 from certs.authority import DevAuthority
 from certs.contexts import client_context, server_context
 from core.errors import FieldError, LinkDown, NoAnswer, Refused
@@ -247,6 +249,29 @@ async def test_mbpoll_and_our_link_read_the_same_from_one_line(bus: Bus) -> None
     foreign = [int(value) for value in re.findall(r"^\[\d+\]:\s+(\d+)", ran.stdout, flags=re.MULTILINE)]
     async with linked(bus.url, options_of(bus)) as link:
         assert struct.unpack(">4H", await link.read(1, FOUR, SHORT_S)) == tuple(foreign)
+
+
+def test_line_of_the_bench_takes_its_time_and_destroys_what_is_said_at_once(bus: Bus) -> None:
+    """Twenty characters of 10 bits at 38,400 baud are 5.2 ms; two stations at once bring nothing whole."""
+    with contextlib.ExitStack() as stack:
+        ports = [stack.enter_context(serial.Serial(port, timeout=DEADLINE_S)) for port in bus.ports]
+        begin = time.monotonic()
+        ports[0].write(bytes(range(20)))
+        assert [port.read(20) for port in ports[1:]] == [bytes(range(20))] * 3
+        assert time.monotonic() - begin >= 20 * 10 / 38400
+        ports[1].write(bytes(200))
+        ports[2].write(b"U" * 200)
+        assert b"\xff" in ports[0].read(400)
+
+
+def test_bench_of_the_line_counts_reads_and_no_error(bus: Bus) -> None:
+    master = program(ROOT / "bench" / "rtumaster.c", "modbus")
+    bus.peer(1)
+    settings = SerialSettings(bus.baud)
+    reads, errors, _ = run_ours(bus.ports[0], settings, FOUR, 0.3)
+    assert reads > 1
+    assert errors == 0
+    assert run_c(master, bus.ports[0], settings, 4, 0.3, settings.silence_s) > 1
 
 
 async def test_two_lines_are_asked_at_the_same_time_and_do_not_wait_for_each_other(tmp_path: Path) -> None:

@@ -269,6 +269,29 @@ async def test_request_of_another_length_than_the_one_owed_needs_no_other() -> N
         assert line.counts == [2, 1, 2]
 
 
+async def test_device_that_is_asked_for_one_length_only_is_asked_for_half_of_it_first() -> None:
+    ten = Request(Table.INPUT, 30, 10, ())
+    async with lined(once(silent)) as (link, line):
+        with pytest.raises(NoAnswer):
+            await link.read(1, ten, SHORT_S)
+        assert await link.read(1, ten, LONG_S) == payload(ten)
+        assert line.counts == [10, 4, 10]
+
+
+async def test_device_that_refuses_half_of_a_range_is_believed_when_no_second_answer_follows() -> None:
+    ten = Request(Table.INPUT, 30, 10, ())
+
+    def whole(request: bytes) -> list[Reply]:
+        return [(0, right(request) if request[5] == 10 else framed(request[0], b"\x84\x03"))]
+
+    async with lined(once(silent, whole)) as (link, line):
+        with pytest.raises(NoAnswer):
+            await link.read(1, ten, SHORT_S)
+        assert await link.read(1, ten, SHORT_S) == payload(ten)
+        assert await link.read(1, ten, SHORT_S) == payload(ten)
+        assert line.counts == [10, 4, 10, 10]
+
+
 async def test_late_refusal_is_not_taken_for_that_of_the_next_request() -> None:
     """Somebody may remember a refused range: the right one must be it."""
     late = once(lambda request: [(SHORT_S * 2.5, framed(request[0], b"\x83\x02"))])
