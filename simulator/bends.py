@@ -87,7 +87,7 @@ def bend(
             wrapped = {
                 point.name: ends[point.name] / unit_factor(point.unit)
                 for point in points
-                if point.type.is_float
+                if point.type.is_float or modulus_of(point) is not None
             }
             return Bend(added=added, ends=wrapped, began_s=now_s)
     raise ValueError(f"{fault.kind.value} bends no values")
@@ -142,14 +142,22 @@ def number(value: Plain) -> float:
 def end_of(point: PointType, shown: float) -> float:
     """Return where a cumulative register starts again, in its own unit.
 
-    An integer ends where its bits do (a signed one before its sign). Where a float ends no register tells:
-    at the next power of ten, as a display of so many digits would.
+    That is where its type says. Else an integer ends where its bits do (a signed one before its sign), and a
+    float, of which no register tells, at the next power of ten, as a display of so many digits would.
     """
+    modulus = modulus_of(point)
+    if modulus is not None:
+        return float(modulus)
     if point.type.is_float:
         own = max(1.0, abs(shown) * unit_factor(point.unit))
         return float(10.0 ** (math.floor(math.log10(own)) + 1))
     steps = 1 << (point.type.bits - point.type.is_signed)
     return float(steps * point.scale + point.offset)
+
+
+def modulus_of(point: PointType) -> Decimal | None:
+    """Return where a counter begins again at zero by its type, in its own unit."""
+    return None if point.sense is None else point.sense.modulus
 
 
 def half_step(point: PointType) -> float:

@@ -11,6 +11,7 @@ Relies on an event loop's timers and on channels that carry bytes. Not here: ter
 """
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -100,7 +101,7 @@ class Bus:
         self._waiting: deque[tuple[Channel, bytes]] = deque()
         self._next: asyncio.TimerHandle | None = None
         self._busy_until_s = 0.0
-        self._sent_s = 0.0
+        self._sent_s = -math.inf
         self._asked: tuple[Device, Asking] | None = None
         """What is being answered and was not noted yet."""
         self._speaking: set[asyncio.TimerHandle] = set()

@@ -15,7 +15,7 @@ from typing import Final, Protocol
 
 from drivers.types import DeviceType, PointType, RegisterType, Table
 from simulator import pdu
-from simulator.bends import CLOCK, COUNTER, Bend, bend, is_number, number
+from simulator.bends import CLOCK, COUNTER, Bend, bend, is_number, modulus_of, number
 from simulator.effect import Behaviour
 from simulator.encoding import Plain, encode, unit_factor
 from simulator.faults import Condition, Fault
@@ -87,6 +87,11 @@ class Device:
             water_c=self._water_c,
         )
         self._bends: dict[object, Bend] = {}
+        self._moduli = {
+            point.name: float(modulus) / unit_factor(point.unit)
+            for point in device_type.points
+            if (modulus := modulus_of(point)) is not None
+        }
         self._moves = any(point.quantity == CLOCK for point in device_type.points)
         self._vain = False
 
@@ -219,6 +224,8 @@ class Device:
         now_s = self._clock()
         plant = self._source.quantities()
         found = {point.name: self._value(point, plant, now_s) for point in self.type.points}
+        for name, end in self._moduli.items():
+            found[name] = number(found[name]) % end
         for one in self._bends.values():
             for name in one.points:
                 found[name] = one.shown(name, found[name], now_s)

@@ -102,6 +102,13 @@ def test_a_float_counter_rolls_over_at_the_next_power_of_ten(counters: DeviceTyp
     assert rolled.shown("float", 87_000.0, 200.0) == pytest.approx(100.0)
 
 
+def test_a_counter_rolls_over_where_its_type_says(tmp_path: Path) -> None:
+    meter = made(tmp_path, COUNTERS.replace("address = 0\n", 'address = 0\nsense = { modulus = "2000" }\n'))
+    rolled = bent(meter, "rollover", "steps", by=0.01)
+    assert register(meter, "steps", rolled.shown("steps", 1_234_500.0, 100.0)) == f"{19_999:04x}"
+    assert register(meter, "steps", rolled.shown("steps", 1_234_560.0, 200.0)) == "0000"
+
+
 def test_a_clock_is_off_and_drifts() -> None:
     clock = load_type("simulator-clock", [OWN_TYPES])
     fault = Fault(FaultKind.CLOCK_DRIFT, by=3.0, ppm=500.0)

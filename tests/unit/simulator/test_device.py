@@ -536,3 +536,20 @@ def test_a_clock_moves_on_though_the_plant_has_not() -> None:
     assert bench.ask("03 0000 0002") == "0304000003e8"
     bench.source.told["Tms"] = 1001.0
     assert bench.ask("03 0000 0002") == "0304000003e9"
+
+
+def test_a_counter_begins_again_where_its_type_says(tmp_path: Path) -> None:
+    device_type = made(
+        tmp_path,
+        """
+[[point]]
+name = "TotWhImp"
+table = "input"
+type = "uint32"
+unit = "kWh"
+cumulative = true
+address = 0
+sense = { modulus = 1000 }
+""",
+    )
+    assert Bench(device_type, {"TotWhImp": 3_004_000.0}).row() == {"TotWhImp": 4}
