@@ -76,6 +76,9 @@ class GroupMemory:
         self._left_out = 0
         """Ticks since that row that were left out on purpose."""
         self._why = ""
+        self._reasons: dict[str, list[str]] = {}
+        """Reasons in the last row written, save those of the clock."""
+        self._new_reasons: dict[str, list[str]] = {}
 
     def judge(
         self, tick: int, steps: int, values: Sequence[Value], quality: dict[str, list[str]], unsure: bool
@@ -92,12 +95,13 @@ class GroupMemory:
         ticket = Ticket()
         silent = is_silent(values, quality)
         later = self.sense.judge(tick, values, quality, ticket) if self.sense and not silent else []
+        self._new_reasons = {key: list(reasons) for key, reasons in quality.items()}
         mark = self.lived.mark(tick, steps)
         marks = [*([mark] if mark is not None else []), *(["clock-unsure"] if unsure else [])]
         if marks:
             quality["*"] = [*quality.get("*", []), *marks]
         stepped = self.lived.stepped(steps)
-        write = stepped or mark is not None or bool(later) or self._due(tick, values, quality, silent)
+        write = stepped or mark is not None or bool(later) or self._due(tick, values, silent)
         return Judged(write, silent, "clock-step" if stepped else self._reason(tick), quality, later, ticket)
 
     def left_out(self, silent: bool) -> None:
@@ -110,9 +114,10 @@ class GroupMemory:
         """Note that the store took a row."""
         self.lived.lived(tick, steps)
         self._last = (tick, values, silent)
+        self._reasons = self._new_reasons
         self._left_out, self._why = 0, ""
 
-    def _due(self, tick: int, values: Sequence[Value], quality: dict[str, list[str]], silent: bool) -> bool:
+    def _due(self, tick: int, values: Sequence[Value], silent: bool) -> bool:
         if self._last is None:
             return True
         before, old, was_silent = self._last
@@ -122,7 +127,7 @@ class GroupMemory:
             return True
         if any(before < at <= tick for at in self._by_exception.changes):
             return True
-        if any(reasons != ["clock-unsure"] for reasons in quality.values()):
+        if self._new_reasons != self._reasons:
             return True
         return any(
             _changed(one, other, band) for one, other, band in zip(old, values, self._bands, strict=True)

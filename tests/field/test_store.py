@@ -244,7 +244,7 @@ async def test_a_start_without_any_room_says_so_and_harms_nothing(disk: Path) ->
     other.unlink()
     async with on_disk(disk) as store:
         assert store.ended_before == "stop"
-        assert store.data.writer.ticks == {1: at(0)}
+        assert store.data.writer.ticks[1] == at(0)
 
 
 async def test_a_damaged_file_is_salvaged_although_the_disk_has_no_room_for_a_second_copy(

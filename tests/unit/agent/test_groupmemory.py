@@ -61,10 +61,10 @@ def test_a_heartbeat_is_written_although_nothing_changed() -> None:
     assert [index for index, _ in play(memory(), good(*[2300] * 14))] == [0, 6, 12]
 
 
-def test_a_doubtful_reading_is_always_written() -> None:
-    polls = good(2300, 2300, 2300)
-    polls[1] = ([2300, 500], {"0": ["out-of-range"]})
-    assert [index for index, _ in play(memory(), polls)] == [0, 1]
+def test_a_reading_that_becomes_doubtful_or_good_again_is_written() -> None:
+    polls = good(2300, 2300, 2300, 2300)
+    polls[1] = polls[2] = ([2300, 500], {"0": ["out-of-range"]})
+    assert [index for index, _ in play(memory(), polls)] == [0, 1, 3]
 
 
 def test_ticks_that_were_really_missed_are_never_called_unchanged() -> None:
