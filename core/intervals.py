@@ -9,7 +9,8 @@ One rule for everybody who makes intervals, at the edge and at the head-end:
   ``partial``: something is missing; the amount is that of the pairs of good samples which surely belong
   to the interval, never more than what was counted. ``missing``: not even one such pair.
 - Registers of two meters, or of two transformer ratios, are never subtracted from each other; a reset
-  and a decrease that nothing explains make an interval partial. A rollover is handled exactly where the
+  and a decrease that nothing explains make an interval partial. So does an edge value of which the clock
+  was in doubt: the amount is right and belongs to about this time. A rollover is handled exactly where the
   modulus is known, and makes the interval partial where it is not.
 - What lies between the edges does not matter for the amount: a register goes on counting while nobody
   reads it. The reasons of readings inside are told nevertheless.
@@ -28,6 +29,9 @@ LENGTHS: Final = {"5min": 300_000, "15min": 900_000, "30min": 1_800_000, "60min"
 
 SOUND: Final = frozenset({"rollover", "reset"})
 """Reasons of a reading whose value is what the register shows: it may be an edge value."""
+TIME_IN_DOUBT: Final = frozenset({"clock-unsure", "clock-forward"})
+"""Reasons that concern the time and not the value: it may be an edge value, of partial intervals."""
+_COUNTED: Final = SOUND | TIME_IN_DOUBT
 
 NO_START: Final = "no-start-edge"
 NO_END: Final = "no-end-edge"
@@ -69,7 +73,7 @@ class Sample(NamedTuple):
     @property
     def good(self) -> bool:
         """Whether its value may be counted with."""
-        return self.steps is not None and SOUND.issuperset(self.reasons)
+        return self.steps is not None and _COUNTED.issuperset(self.reasons)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +194,12 @@ class _Run:
         edge = not current.good and sample.tick - number * self._every_ms <= sample.within_ms
         if edge:
             current.start_edge = True
-            self._at(number - 1).end_edge = True
+            ended = self._at(number - 1)
+            ended.end_edge = True
+            doubts = TIME_IN_DOUBT.intersection(sample.reasons)
+            if doubts:
+                ended.note(*sorted(doubts))
+                current.broken = ended.broken = True
         current.good += 1
         if before is not None:
             self._pair(before, sample, number - edge)

@@ -117,9 +117,9 @@ def test_rollover_is_exact_where_the_modulus_is_known() -> None:
 
 
 def test_rollover_and_reset_told_by_a_reading_that_is_not_good_are_not_forgotten() -> None:
-    rolled = [at(0, 940, modulus=1000), at(7, 5, "rollover", "clock-unsure"), at(15, 90, modulus=1000)]
+    rolled = [at(0, 940, modulus=1000), at(7, 5, "rollover", "stale"), at(15, 90, modulus=1000)]
     assert short(made(rolled)) == [(150, ACTUAL)]
-    reset = [at(0, 5), at(7, 2, "reset", "clock-unsure"), at(15, 90)]
+    reset = [at(0, 5), at(7, 2, "reset", "stale"), at(15, 90)]
     assert short(made(reset)) == [(None, MISSING)]
 
 
@@ -182,7 +182,9 @@ def _walks(draw: st.DrawFn) -> list[Sample]:
     for _ in range(draw(st.integers(0, 60))):
         tick += draw(st.sampled_from([1, 10, 60, 60, 60, 240, 900, 2000])) * 1000
         growth = draw(st.integers(0, 400))
-        event = draw(st.sampled_from(["", "", "", "", "", "timeout", "stale", "reset", "meter"]))
+        event = draw(
+            st.sampled_from(["", "", "", "", "", "timeout", "stale", "reset", "meter", "clock-unsure"])
+        )
         if event == "reset":
             total = 0
         elif event == "meter":
@@ -262,7 +264,17 @@ def test_what_is_told_is_never_more_than_what_was_counted(samples: list[Sample])
         assert sum(one.steps or 0 for one in intervals(samples, QUARTER)) <= counted
 
 
-@pytest.mark.parametrize("reason", ["clock-unsure", "rate", "substituted", "frozen", "stale", "unheard-of"])
+@pytest.mark.parametrize("reason", ["clock-unsure", "clock-forward"])
+def test_edge_whose_time_is_in_doubt_keeps_the_amount_and_makes_its_intervals_partial(reason: str) -> None:
+    samples = [*minutes(0, 14), at(15, 150, reason), at(20, 200, reason), *minutes(30, 60)]
+    found = made(samples)
+    assert short(found) == [(150, PARTIAL), (150, PARTIAL), (150, ACTUAL), (150, ACTUAL)]
+    assert [one.reasons for one in found] == [(reason,), (reason,), (), ()]
+    inside = [*minutes(0, 7), at(8, 80, reason), *minutes(9, 15)]
+    assert [(one.steps, one.completeness, one.reasons) for one in made(inside)] == [(150, ACTUAL, (reason,))]
+
+
+@pytest.mark.parametrize("reason", ["clock-back", "rate", "substituted", "frozen", "stale", "unheard-of"])
 def test_doubtful_value_is_no_edge(reason: str) -> None:
     found = made([at(0, 0), at(15, 150, reason), at(30, 300)])
     assert short(found) == [(None, MISSING), (None, MISSING)]
