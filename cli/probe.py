@@ -30,7 +30,7 @@ from drivers.modbus.links import LineOptions, open_link
 from drivers.modbus.wires import SerialSettings
 from drivers.patientread import PatientReader
 from drivers.points import PointType, duration_ms
-from drivers.probe import probe
+from drivers.probe import probe, with_scales
 from drivers.recognition import Guess, Witness, recognise
 from drivers.sunspec.devicetype import Described, describe
 from drivers.sunspec.discovery import BASES, Discovery, discover
@@ -233,8 +233,8 @@ def chosen_points(kind: DeviceType, names: Sequence[str], every_point: bool) -> 
             raise ConfigError(
                 f"{kind.name} has no point {', '.join(missing)}; portico types show {kind.name} lists them"
             )
-        return [point for point in kind.points if point.name in names]
-    return [point for point in kind.points if point.default or every_point] or list(kind.points)
+        return with_scales(kind, [point for point in kind.points if point.name in names])
+    return with_scales(kind, [point for point in kind.points if point.default or every_point] or kind.points)
 
 
 def check_target(write: Path, sunspec: bool, force: bool) -> None:

@@ -7,7 +7,7 @@ Deliberately not here: how it looks (``cli.probe``), finding devices (``drivers.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
 
 from core.errors import FieldError, LinkDown, Refused
@@ -86,27 +86,41 @@ async def probe(
     """
     asking = _Asking(link, unit_id, kind.limits, timeout_s or kind.limits.timeout_ms / 1000, retries)
     blocks = [block for block in kind.blocks if block.count <= kind.limits.span(block.table)]
-    found: dict[int, ProbedPoint] = {}
     asked: list[Asked] = []
+    final: list[tuple[Request, bytes | str]] = []
+    """Requests in which each point is once, with the answer or the reason why there is none."""
     for request in plan(points, kind.limits, blocks):
         answer = await asking.ask(request)
-        asked.append(Asked(request, _names(points, request), answer if isinstance(answer, str) else ""))
-        if isinstance(answer, bytes):
-            found |= _decoded(points, request, answer)
-        elif asking.refused and len(request.points) > 1:
+        asked.append(Asked(request, _names(points, request), asking.failure))
+        if answer is None and asking.refused and len(request.points) > 1:
             for index in request.points:
-                alone = _alone(points, index, request)
+                alone = Request(request.table, points[index].address, points[index].width, (index,))
                 answer = await asking.ask(alone)
-                asked.append(Asked(alone, (points[index].name,), answer if isinstance(answer, str) else ""))
-                found[index] = (
-                    _decoded(points, alone, answer)[index]
-                    if isinstance(answer, bytes)
-                    else ProbedPoint(points[index], None, asking.reason, None)
-                )
+                asked.append(Asked(alone, (points[index].name,), asking.failure))
+                final.append((alone, asking.reason if answer is None else answer))
         else:
-            for index in request.points:
-                found[index] = ProbedPoint(points[index], None, asking.reason, None)
-    return Probe(tuple(found[index] for index in range(len(points))), tuple(asked))
+            final.append((request, asking.reason if answer is None else answer))
+    requests, answers = [one for one, _ in final], [answer for _, answer in final]
+    values, reasons = GroupDecoder(points, requests).decode(answers)
+    chunks = {
+        index: _chunk(points[index], request, answer) if isinstance(answer, bytes) else None
+        for request, answer in final
+        for index in request.points
+    }
+    everywhere = reasons.get("*", [None])
+    return Probe(
+        tuple(
+            ProbedPoint(point, values[index], reasons.get(str(index), everywhere)[0], chunks[index])
+            for index, point in enumerate(points)
+        ),
+        tuple(asked),
+    )
+
+
+def with_scales(kind: DeviceType, points: Sequence[PointType]) -> list[PointType]:
+    """Return some points of a type and those that say their powers of ten, in the order of the type."""
+    names = {point.name for point in points} | {point.scale_by for point in points}
+    return [point for point in kind.points if point.name in names]
 
 
 @dataclass
@@ -118,41 +132,32 @@ class _Asking:
     limits: Limits
     timeout_s: float
     retries: int
+    failure: str = ""
+    """Why the last request got no answer, as a sentence; empty when it did."""
     reason: str = ""
     refused: bool = False
 
-    async def ask(self, request: Request) -> bytes | str:
-        """Return an answer, or a sentence why there is none."""
-        sentence = ""
+    async def ask(self, request: Request) -> bytes | None:
+        """Return an answer; None when there is none, for the reason that is kept."""
+        self.failure, self.reason, self.refused = "", "", False
         for _ in range(self.retries + 1):
             if not self.link.connected:
                 await self.link.connect()
             try:
-                return await self.link.read(
+                answer = await self.link.read(
                     self.unit_id, request, self.timeout_s, self.limits.pause_ms / 1000
                 )
             except LinkDown:
                 raise
             except FieldError as error:
-                sentence, self.reason = str(error), reason_of(error)
+                self.failure, self.reason = str(error), reason_of(error)
                 self.refused = isinstance(error, Refused)
                 if self.refused:
                     break
-        return sentence
-
-
-def _decoded(points: Sequence[PointType], request: Request, answer: bytes) -> dict[int, ProbedPoint]:
-    """Return the points of one answer by their index."""
-    inside = [points[index] for index in request.points]
-    local = replace(request, points=tuple(range(len(inside))))
-    values, reasons = GroupDecoder(inside, [local]).decode([answer])
-    found: dict[int, ProbedPoint] = {}
-    for place, index in enumerate(request.points):
-        said = reasons.get(str(place), reasons.get("*"))
-        found[index] = ProbedPoint(
-            points[index], values[place], said[0] if said else None, _chunk(points[index], request, answer)
-        )
-    return found
+            else:
+                self.failure = ""
+                return answer
+        return None
 
 
 def _chunk(point: PointType, request: Request, answer: bytes) -> bytes:
@@ -160,11 +165,6 @@ def _chunk(point: PointType, request: Request, answer: bytes) -> bytes:
     if point.table.is_bits:
         return answer[offset // 8 : offset // 8 + 1]
     return answer[2 * offset : 2 * (offset + point.width)]
-
-
-def _alone(points: Sequence[PointType], index: int, request: Request) -> Request:
-    point = points[index]
-    return Request(request.table, point.address, point.width, (index,))
 
 
 def _names(points: Sequence[PointType], request: Request) -> tuple[str, ...]:

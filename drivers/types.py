@@ -324,6 +324,13 @@ def _type_faults(found: DeviceType, points: Mapping[int, PointType]) -> Iterator
     for number, point in points.items():
         if point.write is not None and point.write.feedback and point.write.feedback not in seen:
             yield f"point[{number}] {point.name}: write.feedback: there is no point {point.write.feedback!r}"
+        if point.scale_by:
+            by = points.get(seen.get(point.scale_by, -1))
+            if by is None or not by.type.is_signed or by.scale_by or by.steps != (1, 0, 0):
+                yield (
+                    f"point[{number}] {point.name}: scale_by: there is no point {point.scale_by!r} "
+                    "that is a signed integer without scale"
+                )
     for number, bar in enumerate(found.limits.forbidden):
         if bar.first > bar.last:
             yield f"limits.forbidden[{number}]: first {bar.first} is above last {bar.last}"

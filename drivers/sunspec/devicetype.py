@@ -1,10 +1,12 @@
 """What was discovered of a SunSpec device as a device type, to be reviewed and used like any other.
 
 Names and quantities are SunSpec's; where two models of a device use one name, the later has the model's
-id behind it.  A scale factor is read once, here, and becomes the exponent of its points.  Where SunSpec
-does not call it static it is polled too, with its content of today as the only plausible one: a change
-shows as out of range.  Points that the device had no value for are named in the type and not read by
-default.  Orders are those of ``controls.toml``; their reversion timer becomes the hold.
+id behind it.  A scale factor that SunSpec calls static is read once, here, and becomes the exponent of its
+points.  Any other is a point too, by which the others are scaled in each poll (``scale_by``), since devices
+do change them as they work; today's content only chooses the step in which values are stated.
+
+Points that the device had no value for are named in the type and not read by default.  Orders are those of
+``controls.toml``; their reversion timer becomes the hold.
 
 Pure.  Deliberately not here: talking to the device (``drivers.sunspec.discovery``), writing files.
 """
@@ -108,8 +110,8 @@ def describe(found: Discovery, name: str, today: date) -> Described:
             + ("" if one.definition else ", points not known here")
             for one in found.models
         ),
-        "Scale factors are those of that day: when one changes, discover again. Ours are: the resolutions of",
-        "floats, the ranges of orders where SunSpec states none, and what is read by default.",
+        "Ours are resolutions of floats, ranges of orders where SunSpec has none, what is read by default.",
+        "A step (`scale`) is that of the device's scale factor on that day, and at most 1.",
         *(f"Remark: {remark}." for remark in (*found.remarks, *draft.remarks)),
     )
     return Described(kind, heading, draft.notes, tuple(draft.remarks))
@@ -124,6 +126,8 @@ class _Draft:
     notes: dict[str, tuple[str, ...]] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
     taken: set[str] = field(default_factory=set)
+    scalers: dict[str, str] = field(default_factory=dict)
+    """Scale factors of the model at hand that are points, by what SunSpec calls them."""
     grouped: dict[str, list[str]] = field(default_factory=dict)
     """Points by what is to be remarked of them."""
 
@@ -133,6 +137,11 @@ class _Draft:
             if model.definition is None:
                 continue
             before = len(self.points)
+            self.scalers = {
+                point.name: self._name(point.name, model.id)
+                for point, address, _ in _placed(model)
+                if point.kind == "sunssf" and self._is_used(model, point, address)
+            }
             for point, address, suffix in _placed(model):
                 self._add(model, point, address, suffix)
             if len(self.points) > before:
@@ -152,14 +161,19 @@ class _Draft:
                     says = "no value" if scale is None else str(scale)
                     self._remark(model, f"left out, since {point.scale_factor} says {says}", point.name)
                 return
-            exponent = scale
+            exponent = scale if (model.id, point.name) in controls() else min(scale, 0)
+            exponent = exponent if point.scale_factor in self.scalers else scale
         if point.length > self.found.max_registers:
             self._remark(model, "left out, since longer than a read may be", point.name)
             return
-        if point.kind == "sunssf" and not self._is_used(model, point, raw):
+        if point.kind == "sunssf":
+            if point.name in self.scalers:
+                self.points.append(self._scaler(model, point, address))
             return
         name = self._name(f"{point.name}{suffix}", model.id)
         keys = _keys(model, point, address, name, exponent, raw)
+        if point.scale_factor in self.scalers:
+            keys["scale_by"] = self.scalers[point.scale_factor]
         if not suffix:
             order, remark = _order(model, point, name, exponent, raw)
             if order is not None:
@@ -171,16 +185,33 @@ class _Draft:
     def _remark(self, model: FoundModel, remark: str, name: str) -> None:
         self.grouped.setdefault(f"model {model.id} at {model.address}, {remark}", []).append(name)
 
-    def _is_used(self, model: FoundModel, point: PointDefinition, raw: bytes) -> bool:
-        """Tell whether a scale factor may change and scales something that has a value."""
-        if point.static or _is_absent(point, raw):
+    def _is_used(self, model: FoundModel, point: PointDefinition, address: int) -> bool:
+        """Tell whether a scale factor may change and scales something."""
+        raw = _raw(model, address, point.length)
+        if point.static or raw is None or _is_absent(point, raw):
             return False
-        assert model.definition is not None
-        return any(
-            one.scale_factor == point.name
-            and (held := _raw(model, address, one.length)) is not None
-            and not _is_absent(one, held)
-            for one, address, _ in _placed(model)
+        return any(one.scale_factor == point.name for one, *_ in _placed(model))
+
+    def _scaler(self, model: FoundModel, point: PointDefinition, address: int) -> PointType:
+        """Return a scale factor as a point; read by default when something that it scales is."""
+        scaled = (
+            _is_default(model, one, raw)
+            for one, place, _ in _placed(model)
+            if one.scale_factor == point.name and (raw := _raw(model, place, one.length)) is not None
+        )
+        return PointType.model_validate(
+            {
+                "name": self.scalers[point.name],
+                "quantity": point.name,
+                "unit": "1",
+                "table": Table.HOLDING,
+                "address": address,
+                "type": RegisterType.INT16,
+                "not_available": (KINDS["sunssf"].marker,),
+                "low": Decimal(SCALES[0]),
+                "high": Decimal(SCALES[-1]),
+                "default": any(scaled),
+            }
         )
 
     def _name(self, wanted: str, model: int) -> str:
@@ -277,9 +308,6 @@ def _keys(
         keys |= {"not_available": ("nan",), "resolution": RESOLUTIONS.get(unit)}
     else:
         keys |= {"not_available": (KINDS[point.kind].marker,), "scale": Decimal(1).scaleb(exponent)}
-    if point.kind == "sunssf":
-        today = Decimal(int.from_bytes(raw, "big", signed=True))
-        keys |= {"low": today, "high": today}
     counts = unit in ENERGIES and point.name.startswith(("Tot", "DCWh", "WH")) and definition.measures
     keys["cumulative"] = KINDS[point.kind].accumulates or (counts and point.name not in RATINGS)
     return keys
@@ -296,8 +324,6 @@ def _is_default(model: FoundModel, point: PointDefinition, raw: bytes) -> bool:
         return not _is_absent(point, raw)
     if not definition.measures or point.kind in ("string", "count") or point.name in ("ID", "IDStr"):
         return False
-    if point.kind == "sunssf":
-        return True
     return point.mandatory or not _is_absent(point, raw)
 
 

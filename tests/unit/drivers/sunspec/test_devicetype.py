@@ -13,6 +13,7 @@ from drivers.modbus.plan import plan
 from drivers.modbus.registers import encode
 from drivers.modbus.values import GroupDecoder
 from drivers.patientread import PatientReader
+from drivers.probe import with_scales
 from drivers.sunspec.devicetype import Described, describe
 from drivers.sunspec.discovery import discover
 from drivers.types import DeviceType, faults_of, load_type
@@ -44,21 +45,25 @@ def polled(kind: DeviceType, link: Registers, names: list[str]) -> dict[str, tup
         await link.connect()
         return [await link.read(1, request) for request in requests]
 
-    points = [kind.point(name) for name in names]
+    points = with_scales(kind, [kind.point(name) for name in names])
     requests = plan(points, kind.limits, kind.blocks)
     values, reasons = GroupDecoder(points, requests).decode(asyncio.run(ask()))
-    said = {name: reasons.get(str(index), reasons.get("*", [None]))[0] for index, name in enumerate(names)}
     found: dict[str, tuple[Value, str | None]] = {}
-    for point, value in zip(points, values, strict=True):
+    for index, (point, value) in enumerate(zip(points, values, strict=True)):
         exact = Decimal(value).scaleb(point.steps.exp) if isinstance(value, int) else value
-        found[point.name] = (str(exact) if isinstance(exact, Decimal) else exact, said[point.name])
-    return found
+        shown = format(exact, "f") if isinstance(exact, Decimal) else exact
+        found[point.name] = (shown, reasons.get(str(index), reasons.get("*", [None]))[0])
+    return {name: found[name] for name in names}
 
 
 def test_values_are_those_of_the_device() -> None:
     models = (common(), inverter_103(), meter_203(), mppt_160())
     kind = described(*models).type
-    found = polled(kind, Registers(chain(models)), ["A", "PhVphB", "W", "Hz", "WH", "TmpCab", "W_203"])
+    found = polled(
+        kind,
+        Registers(chain(models)),
+        ["A", "PhVphB", "W", "Hz", "WH", "TmpCab", "W_203"],
+    )
     assert found == {
         "A": ("22.70", None),
         "PhVphB": ("230.2", None),
@@ -68,9 +73,13 @@ def test_values_are_those_of_the_device() -> None:
         "TmpCab": ("41.2", None),
         "W_203": ("-1500", None),
     }
-    more = polled(kind, Registers(chain(models)), ["TotWhImp", "DCA_1", "DCW_2", "IDStr_2", "SN"])
+    more = polled(
+        kind,
+        Registers(chain(models)),
+        ["TotWhImp", "DCA_1", "DCW_2", "IDStr_2", "SN"],
+    )
     assert more == {
-        "TotWhImp": ("2.000002E+7", None),
+        "TotWhImp": ("20000020", None),
         "DCA_1": ("4.01", None),
         "DCW_2": ("2600", None),
         "IDStr_2": ("String 2", None),
@@ -128,11 +137,40 @@ def test_impossible_scale_factor_is_told() -> None:
     assert "since W_SF says 77: W" in described(common(), (model, body)).remarks[0]
 
 
-def test_scale_factor_that_may_change_is_polled_and_a_change_shows() -> None:
+def test_scale_factor_that_changes_scales_the_values_of_its_own_poll() -> None:
     kind = described(common(), inverter_103(power=523, power_scale=1)).type
-    assert (kind.point("W").scale, kind.point("W_SF").low, kind.point("W_SF").high) == (10, 1, 1)
-    later = Registers(chain([common(), inverter_103(power=5230, power_scale=0)]))
-    assert polled(kind, later, ["W_SF"])["W_SF"] == ("0", "out-of-range")
+    assert (kind.point("W").scale, kind.point("W").scale_by) == (1, "W_SF")
+    for power, scale, shown in [(523, 1, "5230"), (5231, 0, "5231"), (-1205, -2, "-12"), (3, 3, "3000")]:
+        later = Registers(chain([common(), inverter_103(power=power, power_scale=scale)]))
+        assert polled(kind, later, ["W"])["W"] == (shown, None)
+
+
+def test_value_whose_scale_factor_has_none_is_no_value() -> None:
+    kind = described(common(), inverter_103()).type
+    model, body = inverter_103()
+    for says, reason in [(0x8000, "not-available"), (77, "undecodable")]:
+        body[13] = says
+        found = polled(kind, Registers(chain([common(), (model, body)])), ["W", "Hz"])
+        assert found["W"] == (None, reason)
+        assert found["Hz"] == ("49.98", None)
+
+
+def test_scale_factor_is_read_by_default_where_something_needs_it() -> None:
+    kind = described(common(), inverter_103(), controls_123()).type
+    assert kind.point("W_SF").default
+    assert kind.point("WMaxLimPct_SF").default
+    with pytest.raises(KeyError):
+        kind.point("VArPct_SF")
+    needed = {point.scale_by for point in kind.points if point.default and point.scale_by}
+    assert needed <= {point.name for point in kind.points if point.default}
+
+
+def test_order_is_refused_while_the_device_counts_in_other_steps() -> None:
+    point = described(common(), inverter_103(), controls_123()).type.point("WMaxLimPct")
+    assert encode(point, Decimal("50.5"), power=-1) == [505]
+    for power in (0, None):
+        with pytest.raises(ValueError, match="the device counts otherwise now"):
+            encode(point, 50, power)
 
 
 def test_static_scale_factors_are_no_points() -> None:
@@ -150,7 +188,6 @@ def test_orders_have_limits_and_the_reversion_timer_as_hold() -> None:
     hold = write.hold_register
     assert hold is not None
     assert (hold.address, hold.type.value, hold.max) == (40122 + 2 + 5, "uint16", 65534)
-    assert encode(kind.point("WMaxLimPct"), Decimal("50.5")) == [505]
     assert all(kind.point(name).default for name in ("Conn", "WMaxLimPct", "WMaxLim_Ena"))
 
 
@@ -185,7 +222,8 @@ def test_counters_are_cumulative_and_ratings_are_not() -> None:
 def test_second_meter_of_a_device_has_names_of_its_own() -> None:
     kind = described(common(), meter_203(100), meter_203(200)).type
     link = Registers(chain([common(), meter_203(100), meter_203(200)]))
-    assert polled(kind, link, ["W", "W_203"]) == {"W": ("100", None), "W_203": ("200", None)}
+    found = polled(kind, link, ["W", "W_203"])
+    assert (found["W"], found["W_203"]) == (("100", None), ("200", None))
     assert kind.point("W_203").quantity == "W"
 
 
