@@ -92,6 +92,7 @@ class Device:
             for point in device_type.points
             if (modulus := modulus_of(point)) is not None
         }
+        self._powers = {point.scale_by: point.steps.exp for point in device_type.points if point.scale_by}
         self._moves = any(point.quantity == CLOCK for point in device_type.points)
         self._vain = False
 
@@ -234,6 +235,8 @@ class Device:
     def _value(self, point: PointType, plant: Mapping[str, Plain], now_s: float) -> Plain:
         if point.name in self.counts:
             return self.counts[point.name] + NEVER * self._vain
+        if point.name in self._powers:
+            return self._powers[point.name]  # the power of ten by which the others are encoded
         if self._orders.any:
             order = self._orders.shown(point.name, now_s)
             if order is not None:
