@@ -42,7 +42,7 @@ def command(
         typer.Option(
             "--scenario",
             "-s",
-            help="Scenario file, or the name of one that is shipped: household, street, fleet.",
+            help="Scenario file, or the name of one that is shipped: household, street, lines, fleet.",
             show_default="household; with --fleet: fleet",
         ),
     ] = None,
@@ -167,8 +167,10 @@ def table(running: Running) -> Table:
         caption_justify="left",
         box=None,
     )
-    for heading in ("device", "type", "line", "unit id"):
-        shown.add_column(heading, no_wrap=True)
+    shown.add_column("device", no_wrap=True)
+    shown.add_column("type", no_wrap=True)
+    shown.add_column("line", overflow="fold")
+    shown.add_column("unit id", no_wrap=True)
     for one in running.devices[:MOST_ROWS]:
         shown.add_row(one.device, one.type, one.url, str(one.unit_id))
     return shown

@@ -47,7 +47,12 @@ def list_(
     if as_json:
         typer.echo(json.dumps(answer))
         return
-    shown = Table("device", "type", "line", "unit id", "troubles", box=None)
+    shown = Table(box=None)
+    shown.add_column("device", no_wrap=True)
+    shown.add_column("type", no_wrap=True)
+    shown.add_column("line", overflow="fold")
+    shown.add_column("unit id")
+    shown.add_column("troubles", overflow="fold")
     for one in answer["devices"]:
         shown.add_row(
             one["device"],

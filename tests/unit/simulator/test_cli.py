@@ -28,7 +28,7 @@ def test_an_unknown_scenario_names_those_that_there_are(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(
-        ConfigError, match=f"no scenario {name}: give a file, or one of fleet, household, street"
+        ConfigError, match=f"no scenario {name}: give a file, or one of fleet, household, lines, street"
     ):
         found(Path(name))
 

@@ -72,7 +72,7 @@ def test_a_shipped_scenario_loads_with_all_its_types(name: str) -> None:
 
 
 def test_what_is_shipped_is_what_the_documents_promise() -> None:
-    assert SHIPPED == ["fleet", "household", "street"]
+    assert SHIPPED == ["fleet", "household", "lines", "street"]
     household = load_scenario(SCENARIOS / "household.toml")
     assert [device.type for device in household.premises[0].device] == [
         "eastron-sdm630",
