@@ -13,10 +13,11 @@ devices of some makes name themselves (nothing proves them).
 
 import asyncio
 import logging
+import secrets
 import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, cast
 
 from core.errors import BadFrame, LinkDown, NoAnswer, PorticoError
 from drivers.modbus import rtu
@@ -189,13 +190,14 @@ class _Caller(asyncio.Protocol):
     def __init__(self, link: DialInLink) -> None:
         self._link = link
         self._transport: asyncio.Transport | None = None
-        self._number = 0
+        # Not from 1 on: what a device sent before it was asked cannot bear the number by habit.
+        self._number = secrets.randbelow(0xFFFF)
         self._received = b""
         self._exchange: Exchange | None = None
         self._answer: asyncio.Future[bytes] | None = None
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+    def connection_made(self, made: asyncio.BaseTransport) -> None:
+        transport = cast(asyncio.Transport, made)  # uvloop's is one only by its methods
         if not self._link.admit(self, transport):
             transport.abort()
             return
