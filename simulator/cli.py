@@ -135,7 +135,7 @@ def default_workers(devices: int | None) -> int:
     """Return how many processes serve so many devices of a fleet; None: it is none."""
     if devices is None:
         return 1
-    return max(1, min(os.cpu_count() or 1, -(-devices // DEVICES_A_WORKER)))
+    return max(1, min(len(os.sched_getaffinity(0)), -(-devices // DEVICES_A_WORKER)))
 
 
 def found(scenario: Path) -> Path:

@@ -166,8 +166,9 @@ class Crew:
                 return msgspec.json.encode(whole)
             assert asked.device is not None
             return await self._by_device[known(asked.device, self._by_device)].ask(line)
-        except Wrong as wrong:
-            return msgspec.json.encode(refusal(str(wrong)))
+        except (Wrong, WorkerFailed) as failed:
+            # When a worker failed the plant ends too, but whoever asked hears why.
+            return msgspec.json.encode(refusal(str(failed)))
 
 
 async def run_crew(

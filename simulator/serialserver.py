@@ -12,7 +12,7 @@ from typing import Final, cast
 
 from simulator.bus import Bus, Ear
 from simulator.exchange import Cut
-from simulator.server import MOST_CONNECTIONS, keep_alive, port_taken, reset
+from simulator.server import MOST_CONNECTIONS, closed, keep_alive, port_taken, reset
 
 
 class SerialServer:
@@ -44,7 +44,7 @@ class SerialServer:
         if self._server is not None:
             self._server.close()
             self.cut(Cut.CLOSE)
-            await self._server.wait_closed()
+            await closed(self._server)
 
     def cut(self, cut: Cut) -> None:
         """Drop every connection."""

@@ -32,6 +32,8 @@ MOST_CONNECTIONS: Final = 64
 MOST_LATE: Final = 64
 """Answers that may wait for their time on one connection; more requests are refused as busy."""
 
+CLOSE_S: Final = 2.0
+
 FRAMING: Final = TcpFraming()
 
 
@@ -80,7 +82,16 @@ class Port:
         if self._server is not None:
             self._server.close()
             self.units.cut(Cut.CLOSE)
-            await self._server.wait_closed()
+            await closed(self._server)
+
+
+async def closed(server: asyncio.Server) -> None:
+    """Wait until a server is closed, but not for who never ends the handshake that he began."""
+    try:
+        async with asyncio.timeout(CLOSE_S):
+            await server.wait_closed()
+    except TimeoutError:
+        pass
 
 
 def port_taken(host: str, number: int, error: OSError) -> ConfigError:
