@@ -329,9 +329,16 @@ def table() -> str:
     lines = ["| fault | what happens | " + " | ".join(KINDS) + " |", "|---" * (len(KINDS) + 2) + "|"]
     for cell in CELLS:
         good = "good" if cell.seen else "**good, not seen**"
-        found = [", ".join(f"`{one}`" for one in cell.stored_on(kind)) or good for kind in KINDS]
+        found = [cell_text(cell, kind) or good for kind in KINDS]
         lines.append(f"| {cell.name} | {cell.what} | " + " | ".join(found) + " |")
     return "\n".join(lines) + "\n"
+
+
+def cell_text(cell: Cell, kind: str) -> str:
+    """Return the reasons of one cell, those in brackets that may be stored beside or instead."""
+    must = cell.stored_on(kind)
+    also = [f"(`{one}`)" for one in cell.also if one not in must]
+    return ", ".join([*(f"`{one}`" for one in must), *also])
 
 
 @contextmanager

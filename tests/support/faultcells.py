@@ -71,10 +71,12 @@ def refusal(code: int, reason: str) -> Cell:
 FELLS: Final[Stored] = {"dial-in": ("timeout",)}
 """One connection carries all devices of a caller: what ends it takes them all, until it dials in again."""
 AWAY: Final = {"dial-in": 8}
+"""Until the caller is back and the other device, silent meanwhile, is asked again."""
 COSTLY: Final[Stored] = {"rtu": ("skipped",), "rtu-tcp": ("skipped",), **FELLS}
-"""On a bus a wrong answer is known only when it is over: each request of a poll costs a timeout, and what
-the other device should have been asked meanwhile may be left out."""
+"""On a bus a wrong answer is known only when it is over: each request of a poll costs a timeout and the
+silence after it, and what the other device should have been asked meanwhile may be left out."""
 AGAIN: Final = {"dial-in": 18}
+"""The connection is ended again before the other device was asked, which is asked ever more seldom."""
 PULLED: Final = {"rtu": 3, **AGAIN}
 DOWN: Final[Stored] = {"rtu": ("line-down",), **FELLS}
 """Who pulls the adapter takes the line from all devices; it is opened anew after a second."""
@@ -90,7 +92,7 @@ CELLS: Final = (
         "late",
         "the answer comes after the timeout, into the next exchange",
         every("timeout"),
-        other=FELLS,
+        other=COSTLY,
         slip=AWAY,
         ms=350,
     ),
@@ -99,7 +101,7 @@ CELLS: Final = (
         "stale",
         "each request gets the answer to the one before",
         every("timeout"),
-        other=FELLS,
+        other=COSTLY,
         slip=AWAY,
     ),
     refusal(1, "exception-1"),
@@ -114,7 +116,7 @@ CELLS: Final = (
         "another unit id answers",
         {ALL: ("bad-frame",), **FELLS},
         also=("bad-frame",),
-        other=FELLS,
+        other=COSTLY,
         slip=AWAY,
     ),
     Cell(
@@ -222,11 +224,13 @@ CELLS: Final = (
     Cell(
         "clock-drift",
         "clock-drift",
-        "the device's clock runs slowly away",
+        "the device's clock is some seconds off, and runs away",
         every(),
         seen=False,
         points=("Clock",),
+        by=5,
         ppm=1e6,
+        bent=lambda change: change >= 4,
     ),
     Cell(
         "substituted",
