@@ -183,7 +183,7 @@ class Run:
             cell.name,
             link_to(home, kind, cell),
             groups,
-            0,
+            cell.retries,
             Clock(trusted=True),
             self.sink,
             {},

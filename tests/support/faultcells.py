@@ -33,6 +33,7 @@ class Cell:
     ppm: float | None = None
     for_s: float | None = None
     value: int | None = None
+    retries: int = 0
     rows: int = 4
     """Where nothing is to be stored: after so many rows the fault ends."""
     bent: Callable[[int], bool] | None = None
@@ -95,6 +96,16 @@ CELLS: Final = (
         other=COSTLY,
         slip=AWAY,
         ms=350,
+    ),
+    Cell(
+        "late-retry",
+        "late",
+        "the answer comes after the timeout, while the request is made again",
+        every("timeout"),
+        other=COSTLY,
+        slip={"rtu": 2, "rtu-tcp": 2, **AWAY},
+        ms=300,
+        retries=1,
     ),
     Cell(
         "stale",
