@@ -8,6 +8,7 @@ import asyncio
 import json
 import os
 import signal
+import sys
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -82,6 +83,10 @@ def command(
             show_default="1; of a fleet one a processor",
         ),
     ] = None,
+    end_with_input: Annotated[
+        bool,
+        typer.Option("--end-with-input", help="End also when standard input, a pipe, ends: with its parent."),
+    ] = False,
     stats: Annotated[
         bool, typer.Option("--stats", help="Print at the end how many requests were answered, and how.")
     ] = False,
@@ -107,23 +112,36 @@ def command(
             Console().print(table(running))
 
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        ended = runner.run(_until_signal(chosen, log, types or [], host, many, ready))
+        ended = runner.run(_until_ended(chosen, log, types or [], host, many, end_with_input, ready))
     if stats:
         typer.echo(json.dumps({"stats": ended.totals}) if as_json else totals_in_words(ended.totals))
 
 
-async def _until_signal(
+class _Input(asyncio.Protocol):
+    """Standard input, of which only the end matters."""
+
+    def __init__(self, stop: asyncio.Event) -> None:
+        self._stop = stop
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop.set()
+
+
+async def _until_ended(
     scenario: Scenario,
     log: Path,
     types: list[Path],
     host: str,
     workers: int,
+    end_with_input: bool,
     ready: Callable[[Running], None],
 ) -> Ended:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    if end_with_input:
+        await loop.connect_read_pipe(lambda: _Input(stop), sys.stdin)
     if workers == 1:
         return await run(scenario, log, types=types, host=host, ready=ready, stop=stop)
     start = scenario.start or datetime.now().astimezone()

@@ -203,9 +203,10 @@ def portico_premises(tmp_path: Path) -> Iterator[Starter]:
             [
                 *(sys.executable, "-c", "from cli.main import main; main()", "simulate"),
                 *("-s", str(scenario), "--log", str(log or directory / "log")),
-                *("--json", "--stats", "--free-ports", *options),
+                *("--json", "--stats", "--free-ports", "--end-with-input", *options),
             ],
-            stdin=subprocess.DEVNULL,
+            # Ends with this process, however that ends, and so does what it served.
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
@@ -223,8 +224,9 @@ def portico_premises(tmp_path: Path) -> Iterator[Starter]:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait(DEADLINE_S)
-        if process.stdout is not None:
-            process.stdout.close()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                pipe.close()
         errors.close()
 
 

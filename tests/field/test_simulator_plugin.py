@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 THEIRS = """
@@ -49,3 +50,30 @@ def test_tests_elsewhere_have_the_fixture_and_leave_no_process_behind(tmp_path: 
     assert "3 passed" in done.stdout, done.stdout + done.stderr
     (line,) = (line for line in done.stdout.splitlines() if line.startswith("pids"))
     assert not [pid for pid in line.split()[1:] if Path(f"/proc/{pid}").exists()]
+
+
+HANGING = """
+import time
+
+def test_that_hangs(portico_premises):
+    home = portico_premises("household")
+    print("pid", home.pid, flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_plant_ends_when_the_tests_are_killed(tmp_path: Path) -> None:
+    (tmp_path / "test_hanging.py").write_text(HANGING)
+    with subprocess.Popen(
+        [sys.executable, "-m", "pytest", "-q", "-s", "-p", "no:cacheprovider", "--rootdir", str(tmp_path)],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as tests:
+        assert tests.stdout is not None
+        pid = next(line.split()[1] for line in tests.stdout if line.startswith("pid"))
+        tests.kill()
+    deadline = time.monotonic() + 20
+    while Path(f"/proc/{pid}/cwd").exists():
+        assert time.monotonic() < deadline, "the plant outlives the tests"
+        time.sleep(0.02)
