@@ -5,16 +5,20 @@ Relies on the modules beside it; here are only arguments, their help and what is
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import logging
+import os
 import signal
 import sys
 import threading
+from pathlib import Path
 from types import FrameType
 from typing import Annotated
 
 import typer
 
+from core.errors import ConfigError
 from headend import cli_enter, cli_intervals, cli_judge, cli_own
 from headend.cli_options import DEFAULT_CONFIG, BooksFile, Config, Json, books_path, console, now_ms
 from headend.collector import Collector
@@ -52,6 +56,7 @@ def run(
         stream=sys.stderr,
     )
     settings: HeadendConfig = load(config)
+    alone = _alone(settings.headend.books, name)
     collector = Collector(settings, name)
 
     def end(number: int, frame: FrameType | None) -> None:
@@ -69,6 +74,21 @@ def run(
         over.set()
         if progress:
             line.join()
+        os.close(alone)
+
+
+def _alone(books: Path, name: str) -> int:
+    """Hold a collector's name; ConfigError when another process has it: each would throw the other out."""
+    books.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(books.with_name(f"{books.name}.{name}.lock"), os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(handle)
+        raise ConfigError(
+            f"a collector named {name} runs for {books} already: give this one another --name, for example b"
+        ) from error
+    return handle
 
 
 def _progress(collector: Collector, over: threading.Event) -> None:

@@ -343,7 +343,8 @@ def _no_delay(client: paho.Client, data: Any, sock: Any) -> None:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not trusted ({error.verify_message}); check ca in the route"
+        mend = "the host in url" if "mismatch" in error.verify_message else "ca"
+        return f"its certificate is not trusted ({error.verify_message}); check {mend} in the route"
     if isinstance(error, ssl.SSLError):
         return f"TLS failed ({error.reason}); check cert, key and ca in the route"
     if isinstance(error, socket.gaierror):

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from cli.main import entry
 from core.errors import ConfigError
 from headend.arrival import Stored
 from headend.books import Books
+from headend.cli import _alone
 from headend.instants import instant, parse_instant
 from tests.support.gateway_double import ENTITY, EVERY_MS, T0, GatewayDouble, Keys, group
 
@@ -208,3 +210,14 @@ def test_completeness_of_a_stranger_is_unknown(
     take(double.hello(last=4))
     code, out = portico("completeness", "--books", str(books_path), "--json", *stranger)
     assert (code, json.loads(out)["holds"]) == (1, None)
+
+
+def test_a_second_collector_of_one_name_is_refused(tmp_path: Path) -> None:
+    books = tmp_path / "books.db"
+    held = _alone(books, "a")
+    other = _alone(books, "b")
+    with pytest.raises(ConfigError, match="another --name"):
+        _alone(books, "a")
+    os.close(held)
+    os.close(_alone(books, "a"))
+    os.close(other)
