@@ -171,6 +171,8 @@ LineUrl = Annotated[LinkUrl, PlainValidator(_line_url), _URL]
 BrokerUrl = Annotated[Endpoint, PlainValidator(_broker_url), _URL]
 Address = Annotated[str, AfterValidator(_address)]
 SHORTEST_WITHIN = Duration(1000)
+USUAL_KEEPALIVE = Duration(30_000)
+LONGEST_KEEPALIVE = Duration(3_600_000)
 
 
 class _Table(BaseModel):
@@ -179,6 +181,14 @@ class _Table(BaseModel):
 
 def _lasting(low_s: float, high_s: float) -> AfterValidator:
     return AfterValidator(within(_s(low_s), _s(high_s)))
+
+
+def _keepalive(given: Mapping[str, object]) -> Duration:
+    """Return the keep alive of a route: two messages long, so that no ping goes between them."""
+    every = given.get("every")
+    if not isinstance(every, Duration):
+        return USUAL_KEEPALIVE
+    return min(max(USUAL_KEEPALIVE, Duration(2 * every.ms)), LONGEST_KEEPALIVE)
 
 
 def _sized(low: int, high: int) -> AfterValidator:
@@ -401,7 +411,7 @@ class RouteConfig(_Table):
     resend_after: Annotated[DurationKey, _lasting(1, 86400)] = _s(30)
     ask_budget: Annotated[SizeKey, _sized(0, 1 << 40)] = Size(64 << 20)
     priority: Annotated[int, Field(ge=-100, le=100)] = 0
-    keepalive: Annotated[DurationKey, _lasting(5, 3600)] = _s(30)
+    keepalive: Annotated[DurationKey, _lasting(5, LONGEST_KEEPALIVE.s)] = Field(default_factory=_keepalive)
 
     @model_validator(mode="after")
     def _identified(self) -> "RouteConfig":

@@ -419,6 +419,32 @@ def test_routes_with_one_broker_and_certificate_share_a_connection() -> None:
     assert connection.keepalive == Duration(10_000)
 
 
+@pytest.mark.parametrize(
+    ("every", "keepalive_s"),
+    [(None, 30), ("0s", 30), ("15s", 30), ("16s", 32), ("60s", 120), ("1h", 3600), ("1d", 3600)],
+)
+def test_keep_alive_is_two_messages_long_within_its_limits(every: str | None, keepalive_s: int) -> None:
+    text = GATEWAY + LINE + DEVICE + route("dso", "dso.example")
+    (connection,) = connections(parsed(text + (f'every = "{every}"\n' if every else "")))
+    assert connection.keepalive == Duration(keepalive_s * 1000)
+
+
+def test_shortest_keep_alive_of_the_routes_of_a_connection_holds() -> None:
+    slow = route("dso", "dso.example") + 'every = "60s"\n'
+    (connection,) = connections(parsed(GATEWAY + LINE + DEVICE + slow + route("esco", "esco.example")))
+    assert connection.keepalive == Duration(30_000)
+    own = slow + 'keepalive = "5s"\n'
+    (connection,) = connections(parsed(GATEWAY + LINE + DEVICE + own))
+    assert connection.keepalive == Duration(5_000)
+
+
+@pytest.mark.parametrize("keepalive", ["4s", "2h"])
+def test_keep_alive_beyond_its_limits_is_refused(keepalive: str) -> None:
+    text = GATEWAY + LINE + DEVICE + route("dso", "dso.example") + f'keepalive = "{keepalive}"\n'
+    (told,) = faults(text)
+    assert "keepalive" in told
+
+
 names = st.sampled_from(["a", "b", "c", "d"])
 
 
