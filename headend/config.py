@@ -157,11 +157,16 @@ class HeadendConfig(_Section):
 def load(path: Path) -> HeadendConfig:
     """Read a configuration. Raises ConfigError with every fault and its place."""
     try:
-        document = tomllib.loads(path.read_text("utf-8"))
+        raw = path.read_bytes()
     except OSError as error:
         raise ConfigError(f"configuration {path} cannot be read: {error.strerror}") from error
+    try:
+        document = tomllib.loads(raw.decode())
     except UnicodeDecodeError as error:
-        raise ConfigError(f"configuration {path} is not UTF-8 text") from error
+        line = raw[: error.start].count(b"\n") + 1
+        raise ConfigError(
+            f"configuration {path} is not UTF-8 text (line {line}): save it as UTF-8"
+        ) from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"configuration {path} is not TOML: {error}") from error
     try:

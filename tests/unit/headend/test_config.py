@@ -100,6 +100,12 @@ def test_file_that_is_absent_or_no_toml_is_told(file: Path) -> None:
         load(file)
 
 
+def test_file_that_is_not_utf_8_is_told_with_its_line_and_what_to_do(file: Path) -> None:
+    file.write_bytes(GOOD.replace("dso.example", "d\u00fcsseldorf").encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"not UTF-8 text \(line 3\): save it as UTF-8"):
+        load(file)
+
+
 PAGE = (Path(__file__).parents[3] / "docs" / "headend.md").read_text("utf-8")
 
 
