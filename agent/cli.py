@@ -1,7 +1,6 @@
 """``portico agent``: run the gateway, check its configuration, ask how it is."""
 
 import json
-import logging
 import time
 from enum import StrEnum
 from pathlib import Path
@@ -16,6 +15,8 @@ Config = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document instead of text.")]
 STALE_S = 15.0
+ENVIRONMENT = {"MALLOC_ARENA_MAX": "1"}
+"""One arena for all threads, which take turns anyway: each further one keeps memory from the others."""
 FORGET_S = 30.0
 """How long a running agent has to take up a request to forget; it looks every few seconds."""
 
@@ -38,20 +39,9 @@ def run(
     log_level: Level = LogLevel.INFO,
 ) -> None:
     """Poll, store and forward until SIGTERM."""
-    logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    from agent.app import run as serve
-    from agent.config import load_config, types_of, warnings
-    from agent.identity import identity_faults, identity_warnings
+    from agent.afresh import become
 
-    log = logging.getLogger(__name__)
-    loaded = load_config(config)
-    for warning in (*warnings(loaded, types_of(loaded.gateway)), *identity_warnings(loaded)):
-        log.warning("%s", warning)
-    for fault in identity_faults(loaded):
-        # An expired certificate must not stop a meter from being read: rows wait in the store.
-        log.error("identity: %s", fault)
-    log.info("gateway %s: starting", loaded.gateway.id)
-    raise typer.Exit(serve(loaded, lambda: log.info("ready")))
+    become("agent", str(config), log_level.upper(), environment=ENVIRONMENT)
 
 
 @app.command(epilog="Example: portico agent check -c gateway.toml --json")

@@ -5,7 +5,6 @@ counted from 1, with the table's own name where it has one.  Relies on pydantic'
 error list; the sentences are ours, because they are read by technicians.
 """
 
-import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -67,6 +66,8 @@ class Place:
 def close(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
     """Return the known word that is most like a word, None when none is like it."""
     names = {name.lower(): name for name in known}
+    import difflib  # only where something is misspelt
+
     found = difflib.get_close_matches(word.lower(), names, n=1, cutoff=cutoff)
     return names[found[0]] if found else None
 

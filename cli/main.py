@@ -1,26 +1,22 @@
-"""The entry point `portico`: which commands there are, and how an error becomes an exit code:
-also that of an output which is full or which nobody reads any more.
+"""The entry point `portico`: which commands there are.
 
 Every package brings its own commands; the table below only names where they are.  A module is
 imported when its command is the one that was typed, so that `portico --help` and the start of
 the agent do not pay for what they do not use.
 
-Relies on typer, and on `core.errors` for the exit code of an error.
+Relies on typer, and on `core.outcome` for how a command ends.
 Deliberately not here: what the commands do, logging, and the reading of any configuration.
 """
 
-import contextlib
-import errno
 import importlib
 import importlib.metadata
-import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Annotated, NamedTuple
 
 import typer
 
-from core.errors import PorticoError
+from core.outcome import leave
 
 
 class Command(NamedTuple):
@@ -75,60 +71,10 @@ COMMANDS = {
 }
 
 
-UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EPIPE}
-"""What a full device, a limit or a closed pipe answers to a write."""
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one command and leave with its exit code: 0, 1 (failed), 2 (wrong use or configuration)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    code: str | int | None = 0
-    open_closed_streams()
-    try:
-        try:
-            entry(arguments)(args=arguments, prog_name="portico")
-        except SystemExit as left:
-            code = left.code
-        except PorticoError as error:
-            tell(error)
-            code = error.exit_code
-        # Here and not at the interpreter's end, where a failure would be a traceback.
-        sys.stdout.flush()
-    except OSError as error:
-        if error.errno not in UNWRITABLE or error.filename is not None:  # a write knows no name
-            raise
-        abandon_output()
-        if error.errno != errno.EPIPE:  # who closed the pipe has seen enough
-            tell(f"the output cannot be written: {error.strerror}")
-        code = 1
-    sys.exit(code)
-
-
-def tell(error: PorticoError | str) -> None:
-    """Write an error with its faults; where nobody can be told, the exit code says it alone."""
-    with contextlib.suppress(OSError):
-        typer.echo(f"error: {error}", err=True)
-        for fault in getattr(error, "faults", ()):
-            typer.echo(f"  {fault}", err=True)
-
-
-def open_closed_streams() -> None:
-    """Let what is written to a stream that was closed before the start (``>&-``) go nowhere.
-
-    Without it the next file that is opened, perhaps a database, would get the stream's number.
-    """
-    for number, name in ((0, "stdin"), (1, "stdout"), (2, "stderr")):
-        if getattr(sys, name) is None:
-            nowhere = os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is the stream's
-            setattr(sys, name, os.fdopen(nowhere, "w" if number else "r"))
-
-
-def abandon_output() -> None:
-    """Let what is still to be written go nowhere, so that the interpreter's own flush does not fail."""
-    with contextlib.suppress(OSError, ValueError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
+    leave(lambda: entry(arguments)(args=arguments, prog_name="portico"))
 
 
 def entry(arguments: Sequence[str]) -> typer.Typer:

@@ -8,7 +8,6 @@ Deliberately not here: what a point means (``drivers.points``), how points are r
 (``drivers.modbus.plan``), and the operator's own configuration (``agent``).
 """
 
-import difflib
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -149,6 +148,8 @@ def load_type(name: str, extra: Sequence[Path] = ()) -> DeviceType:
                 place = f"drivers/types/{path.name}" if directory == _own() else str(path)
                 return _read(path, place)
     known = known_types(extra)
+    import difflib  # only where something is misspelt
+
     near = difflib.get_close_matches(name, known, n=2, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"known are: {', '.join(known) or 'none'}"
     raise ConfigError(f"device type {name!r} is not known; {hint}")

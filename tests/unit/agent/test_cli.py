@@ -3,6 +3,8 @@
 import fcntl
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,9 +51,28 @@ def test_log_level_that_does_not_exist_is_wrong_use(config: Path) -> None:
     assert "'loud' is not one of" in result.output
 
 
-def test_log_level_may_be_written_in_capitals(tmp_path: Path) -> None:
-    # It gets as far as the configuration.
-    assert isinstance(run("run", "-c", tmp_path / "none", "--log-level", "INFO").exception, ConfigError)
+def portico(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from cli.main import main; main()", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_log_level_may_be_in_capitals_and_a_fault_of_the_configuration_is_told(
+    tmp_path: Path,
+) -> None:
+    ran = portico(tmp_path, "agent", "run", "-c", "none.toml", "--log-level", "INFO")
+    assert ran.returncode == 2
+    assert ran.stderr.startswith("error: none.toml cannot be read")
+    assert len(ran.stderr.splitlines()) == 1
+
+
+def test_modules_are_never_taken_from_the_folder_in_which_somebody_stands(tmp_path: Path) -> None:
+    for name in ("agent.py", "core.py", "logging.py"):
+        (tmp_path / name).write_text("raise SystemExit(77)\n")
+    script = Path(sys.executable).with_name("portico")
+    ran = subprocess.run(
+        [script, "agent", "run", "-c", "none.toml"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (ran.returncode, ran.stderr.partition(" cannot")[0]) == (2, "error: none.toml")
 
 
 def test_status_without_an_agent_says_how_to_start_it(config: Path) -> None:
