@@ -23,7 +23,8 @@ DAMAGE: Final = ("no such table", "no such column", "Could not decode to UTF-8",
 """Signs of damage in what SQLite or Python calls an error of ours."""
 SHM_BYTES: Final = 64 << 10
 """Less than this free: there is no room for that file, which takes 32 KiB at least."""
-CACHE_KIB: Final = 4096
+CACHE_KIB: Final = 1024
+"""Of a writer: a window of 25,000 readings and its index fit; four times as much gains nothing, and stays taken."""
 BUSY_S: Final = 10.0
 """How long to wait for a person who looks into the file with a tool that locks it."""
 
