@@ -24,7 +24,7 @@ DAMAGE: Final = ("no such table", "no such column", "Could not decode to UTF-8",
 SHM_BYTES: Final = 64 << 10
 """Less than this free: there is no room for that file, which takes 32 KiB at least."""
 CACHE_KIB: Final = 1024
-"""Of a writer: a window of 25,000 readings and its index fit; four times as much gains nothing, and stays taken."""
+"""Of a writer: a window of 25,000 readings and its index fit; more gains nothing, and stays taken."""
 BUSY_S: Final = 10.0
 """How long to wait for a person who looks into the file with a tool that locks it."""
 
