@@ -1,11 +1,11 @@
 """One connection to one broker: paho in its thread, and a thread of ours that connects again.
 
 What comes is put into the inbox and acknowledged by hand, after the commit. Reconnecting is ours, with
-backoff and jitter. A lost connection is said once, and its return once, with the duration. Only this
-module imports paho.
+backoff and jitter. A lost connection is said once, and its return once, with the duration; why there is
+none is said once, and again when it changes. Only this module imports paho.
 
-Not here: what the messages mean; retained messages are taken when they come and never relied upon
-(MQTT 5 §3.3.1.3 gives them to non-shared subscriptions only).
+Not here: what the messages mean, and the sentences (`headend.linkfaults`); retained messages are taken
+when they come and never relied upon (MQTT 5 §3.3.1.3 gives them to non-shared subscriptions only).
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import socket
 import ssl
 import threading
 import time
-from pathlib import Path
 from typing import Final
 
 import paho.mqtt.client as mqtt
@@ -29,6 +28,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from core.codec import MAX_SEALED
 from headend.config import BrokerSection
 from headend.inbox import Arrival, Inbox
+from headend.linkfaults import brief, ended, unanswered, unconnected
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +42,17 @@ INBOX_TIMEOUT_S: Final = 20.0
 OUTGOING: Final = 1000
 """Confirmations that may wait in paho for the broker."""
 QUEUE_TOPIC_BYTES: Final = 1024
+BRIEF_MANY: Final = 3
+"""After so many connections in a row that did not last, they come and go without a word."""
+
+
+def _of_ours(record: logging.LogRecord) -> bool:
+    """Pass what paho says of a callback of ours that failed; its own errors are sentences here."""
+    return record.getMessage().startswith("Caught exception") or log.isEnabledFor(logging.DEBUG)
+
+
+paho_log = logging.getLogger(f"{__name__}.paho")
+paho_log.addFilter(_of_ours)
 
 
 class Link:
@@ -73,6 +84,11 @@ class Link:
         self._generation = 0
         self._refused = False
         self._lost_s = 0.0
+        self._said = ""
+        """Why there is no connection, as it was logged last."""
+        self._brief = 0
+        """Connections in a row that did not last."""
+        self._client_id: Final = client_id
         self._answered = threading.Event()
         self._connected = threading.Event()
         self._over = threading.Event()
@@ -88,7 +104,7 @@ class Link:
         client.connect_timeout = CONNECT_TIMEOUT_S
         # A callback that failed would end paho's thread, and the link would hang without a word.
         client.suppress_exceptions = True
-        client.enable_logger(logging.getLogger(f"{__name__}.paho"))
+        client.enable_logger(paho_log)
         client.max_inflight_messages_set(100)
         client.max_queued_messages_set(OUTGOING)
         if context is not None:
@@ -136,8 +152,13 @@ class Link:
     def _run(self) -> None:
         pause_s = FIRST_PAUSE_S
         while not self._stopping.is_set():
-            if self._one_life() >= STABLE_S:
+            stood_s = self._one_life()
+            if stood_s >= STABLE_S:
                 pause_s = FIRST_PAUSE_S
+            elif stood_s and not self._stopping.is_set():
+                self._brief += 1
+                if self._brief == BRIEF_MANY:
+                    log.error("%s", brief(self.url, self._client_id))
             self._stopping.wait(pause_s * random.uniform(0.5, 1.0))
             pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
 
@@ -159,7 +180,7 @@ class Link:
                 properties=properties,
             )
         except (OSError, ValueError) as error:
-            self._failed(_sentence(self.url, error))
+            self._failed(unconnected(self.url, self._broker.ca, error))
             return 0.0
         self._client.loop_start()
         if not self._answered.wait(CONNECT_TIMEOUT_S):
@@ -167,16 +188,24 @@ class Link:
             self._over.set()
         began_s = time.monotonic()
         while not self._over.wait(0.5) and not self._stopping.is_set():
-            pass
+            if time.monotonic() - began_s >= STABLE_S and not self._refused:
+                self._lasts()
         stood = not self._refused
         self._connected.clear()
         self._client.disconnect()
         self._client.loop_stop()
         return time.monotonic() - began_s if stood else 0.0
 
+    def _lasts(self) -> None:
+        """The connection has proved good: what ends it is news again."""
+        if self._brief >= BRIEF_MANY:
+            log.warning("the connection to broker %s lasts again", self.url)
+        self._said, self._brief = "", 0
+
     def _failed(self, sentence: str) -> None:
-        if sentence != self.failure:
+        if sentence != self._said:
             log.warning("%s", sentence)
+            self._said = sentence
         if not self.failure:
             self._lost_s = time.monotonic()
         self.failure = sentence
@@ -204,7 +233,10 @@ class Link:
         options = SubscribeOptions(qos=1, retainAsPublished=True)
         if self._filters:
             client.subscribe([(one, options) for one in self._filters])
-        if self.failure:
+        if self._brief >= BRIEF_MANY:
+            log.debug("broker %s: connected once more", self.url)
+        elif self.failure:
+            self._said = ""
             log.warning("broker %s is back after %.1f s", self.url, time.monotonic() - self._lost_s)
         else:
             log.info("broker %s: connected, session %s", self.url, "kept" if flags.session_present else "new")
@@ -225,7 +257,7 @@ class Link:
         self._connected.clear()
         if not self._stopping.is_set() and not self.failure:
             if self._answered.is_set():
-                self._failed(f"broker {self.url} ended the connection: {reason}; trying again")
+                self._failed(ended(self.url, self._client_id, reason.value, str(reason)))
             else:
                 self._failed(unanswered(self.url, self._broker.cert))
         self._over.set()
@@ -269,36 +301,3 @@ class Link:
             self.rejected += 1
         else:
             self.delivered += 1
-
-
-def unanswered(url: str, cert: Path | None) -> str:
-    """Say what a broker probably means that closes a connection before it answers.
-
-    With TLS 1.3 we may speak before the broker has judged our certificate, and MQTT has no word for it.
-    """
-    if cert is None:
-        causes = "it probably speaks no MQTT 5 here, wants TLS (mqtts://), or refuses this address"
-    else:
-        causes = (
-            f"it probably does not trust the authority of {cert}, or holds that certificate for ended, "
-            "revoked or of another role; check cert, and the broker's clock and authorities"
-        )
-    return f"broker {url} closed the connection before it answered: {causes}; its log says which"
-
-
-def _sentence(url: str, error: Exception) -> str:
-    """Say why a connection could not be made, so that somebody can act on it."""
-    match error:
-        case ssl.SSLCertVerificationError():
-            return f"broker {url} shows a certificate that is not trusted: {error.verify_message}"
-        case ssl.SSLError():
-            reason = error.reason or str(error)
-            return f"broker {url} and we agree on no TLS session: {reason}; check certificates on both sides"
-        case ConnectionRefusedError():
-            return f"nothing listens at {url}: start the broker, or correct the address"
-        case socket.gaierror():
-            return f"the host of {url} has no address: correct it, or check the name service"
-        case TimeoutError():
-            return f"no answer from {url}: check address, network and firewall"
-        case _:
-            return f"no connection to {url}: {error}"

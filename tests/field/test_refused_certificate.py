@@ -1,6 +1,8 @@
-"""A broker that does not trust our certificate: what the agent and the collector say of it."""
+"""A broker that does not trust us, or we not it: what the agent and the collector say, and how often."""
 
 import asyncio
+import contextlib
+import logging
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,10 +16,12 @@ from certs.contexts import client_context
 from cli.process import wait_until
 from headend.config import BrokerSection
 from headend.inbox import Inbox
-from headend.link import Link
+from headend.link import BRIEF_MANY, Link
 from simulator.broker import Mosquitto, free_port
 
 DEADLINE_S = 20.0
+# paho makes a new pair of sockets with each connection and leaves the old one to the garbage collector.
+left_to_python = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
 @pytest.fixture
@@ -85,3 +89,70 @@ def test_the_collector_names_what_the_broker_probably_refuses(
         assert judged(link.failure, stranger[0]), link.failure
     finally:
         link.stop()
+
+
+@contextlib.contextmanager
+def linked(
+    url: str, ca: Path, pair: tuple[Path, Path], client_id: str = "dso.example-collector-a"
+) -> Iterator[Link]:
+    section = BrokerSection(url=url, ca=ca, cert=pair[0], key=pair[1])
+    link = Link(0, section, client_id, [], client_context(ca, *pair), Inbox())
+    link.start()
+    try:
+        yield link
+    finally:
+        link.stop()
+
+
+@pytest.fixture
+def known(broker: Mosquitto, tmp_path: Path) -> tuple[Path, Path]:
+    """A certificate and its key that the broker trusts."""
+    pair = DevAuthority.open(tmp_path / "ca").issue_client("dso.example")
+    return pair.cert_path, pair.key_path
+
+
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [
+        record.getMessage()
+        for record in caplog.records
+        if record.levelno >= logging.WARNING and record.name.startswith("headend")
+    ]
+
+
+@left_to_python
+def test_refused_certificate_is_one_sentence_however_often_it_is_tried(
+    broker: Mosquitto, stranger: tuple[Path, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with linked(f"mqtts://{broker.host}:{broker.port}", tmp_path / "ca" / "ca.pem", stranger):
+        wait_until(
+            lambda: broker.log_text().count("certificate verify failed") >= 3, DEADLINE_S, broker.log_text
+        )
+    (sentence,) = said(caplog)
+    assert judged(sentence, stranger[0]), sentence
+
+
+@left_to_python
+def test_broker_of_an_authority_that_is_not_in_ca_says_what_to_do(
+    broker: Mosquitto, known: tuple[Path, Path], stranger: tuple[Path, Path], tmp_path: Path
+) -> None:
+    ca = tmp_path / "other" / "ca.pem"
+    with linked(f"mqtts://{broker.host}:{broker.port}", ca, known) as link:
+        wait_until(lambda: bool(link.failure), DEADLINE_S, lambda: "the link says nothing")
+        assert f"put the authority that issued it into {ca}" in link.failure
+    with linked(f"mqtts://localhost:{broker.port}", tmp_path / "ca" / "ca.pem", known) as link:
+        wait_until(lambda: bool(link.failure), DEADLINE_S, lambda: "the link says nothing")
+        assert "correct the host in url" in link.failure
+
+
+@left_to_python
+def test_two_collectors_of_one_name_are_told_apart_once_and_then_tried_without_a_word(
+    broker: Mosquitto, known: tuple[Path, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ca, url = tmp_path / "ca" / "ca.pem", f"mqtts://{broker.host}:{broker.port}"
+    with linked(url, ca, known) as one, linked(url, ca, known) as two:
+        wait_until(lambda: one.connects >= 6 and two.connects >= 6, DEADLINE_S, lambda: "they live in peace")
+    sentences = said(caplog)
+    assert sum("ended the connection" in one for one in sentences) <= 2 * BRIEF_MANY
+    assert sum("another collector with this --name" in one for one in sentences) == 2
+    again = max(at for at, one in enumerate(sentences) if "again and again" in one)
+    assert sentences[again + 1 :] == []
