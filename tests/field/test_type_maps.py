@@ -1,0 +1,160 @@
+"""Every shipped type's map by a round trip through foreign servers: libmodbus (TCP and RTU) and pymodbus.
+
+The servers hold words that ``tests.support.typemap`` worked out from the types' files without ``drivers``;
+our link reads them by our plan and our decoder, and every value must be exactly what was meant.
+"""
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from core.manifest import Value
+from drivers.modbus.lineurl import LinkUrl
+from drivers.modbus.link import Link
+from drivers.modbus.links import LineOptions, open_link
+from drivers.modbus.plan import Request, plan
+from drivers.modbus.values import GroupDecoder
+from drivers.modbus.wires import SerialSettings
+from drivers.points import PointType, RegisterType
+from drivers.types import DeviceType, load_type
+from tests.support import mappeer
+from tests.support.cbuild import BuildUnavailable
+from tests.support.mappeer import MapPeer
+from tests.support.typemap import POISON, Field, Map, Raw, read_map, rounds, shipped
+
+SERVERS: dict[str, Callable[[], AbstractContextManager[MapPeer]]] = {
+    "libmodbus": mappeer.libmodbus,
+    "pymodbus": mappeer.pymodbus,
+}
+BAUD = 115_200
+DEADLINE_S = 2.0
+
+
+@pytest.fixture(scope="module", params=SERVERS)
+def server(request: pytest.FixtureRequest) -> Iterator[MapPeer]:
+    """A foreign server over TCP."""
+    try:
+        with SERVERS[request.param]() as peer:
+            yield peer
+    except BuildUnavailable as error:
+        pytest.skip(str(error))
+
+
+@contextmanager
+def wire(folder: Path) -> Iterator[tuple[str, str]]:
+    """Two serial ports joined to one another by socat."""
+    program = shutil.which("socat")
+    if program is None:
+        pytest.skip("socat is missing: run apt-get install socat")
+    ends = [folder / "ours", folder / "theirs"]
+    with subprocess.Popen([program, *(f"pty,raw,echo=0,link={end}" for end in ends)]) as process:
+        try:
+            deadline = time.monotonic() + DEADLINE_S
+            while not all(end.exists() for end in ends):
+                assert time.monotonic() < deadline, "socat made no ports"
+                os.sched_yield()
+            yield str(ends[0]), str(ends[1])
+        finally:
+            process.terminate()
+            process.wait(10)
+
+
+def readable(kind: DeviceType) -> list[PointType]:
+    return list(kind.points)
+
+
+def hold(peer: MapPeer, found: Map, requests: Sequence[Request], contents: dict[str, Raw]) -> None:
+    """Make a server hold some contents, and poison wherever else a request goes."""
+    image: dict[tuple[str, int], int] = {}
+    for request in requests:
+        for address in range(request.address, request.end):
+            image[request.table.value, address] = POISON & 1 if request.table.is_bits else POISON
+    bits: dict[tuple[str, int], int] = {}
+    for field in found.fields:
+        for number, word in enumerate(field.words(contents[field.name])):
+            place = field.table, field.address + number
+            if field.type == "bit":
+                bits[place] = bits.get(place, 0) | word
+            else:
+                image[place] = word
+    for (table, address), word in sorted((image | bits).items()):
+        peer.hold(table, address, [word])
+    peer.sync()
+
+
+def amount(point: PointType, value: Value) -> Decimal | str | bool | None:
+    """Return what a reader of rows makes of a value."""
+    if value is None or isinstance(value, bool):
+        return value
+    if point.type is RegisterType.STRING:
+        return str(value)
+    assert isinstance(value, int | str), f"{point.name} is not exact"
+    return Decimal(value).scaleb(point.steps.exp)
+
+
+async def read(link: Link, points: Sequence[PointType], requests: Sequence[Request]) -> dict[str, object]:
+    """Return value and reason of every point, read by our plan."""
+    answers = [await link.read(1, request, DEADLINE_S) for request in requests]
+    values, quality = GroupDecoder(points, requests).decode(answers)
+    every = quality.get("*")
+    found: dict[str, object] = {}
+    for index, point in enumerate(points):
+        reasons = every or quality.get(str(index)) or [None]
+        assert len(reasons) == 1
+        found[point.name] = (amount(point, values[index]), reasons[0])
+    return found
+
+
+def meant(field: Field, raw: Raw) -> object:
+    value, reason = field.meaning(raw)
+    return value, reason
+
+
+async def round_trip(peer: MapPeer, url: str, name: str, most: int = 1000) -> int:
+    """Hold and read all contents of a type's points; return how many values were compared."""
+    kind, found = load_type(name), read_map(name)
+    points = readable(kind)
+    requests = plan(points, kind.limits, kind.blocks)
+    fields = {field.name: field for field in found.fields}
+    assert fields.keys() == {point.name for point in kind.points}
+    link = open_link(LinkUrl.parse(url), LineOptions(serial=SerialSettings(BAUD)))
+    await link.connect()
+    compared = 0
+    try:
+        for contents in rounds(found)[:most]:
+            hold(peer, found, requests, contents)
+            said = await read(link, points, requests)
+            expected = {point.name: meant(fields[point.name], contents[point.name]) for point in points}
+            assert said == expected
+            compared += len(said)
+    finally:
+        await link.close()
+    return compared
+
+
+@pytest.mark.parametrize("name", shipped())
+async def test_every_point_of_a_type_is_read_from_a_foreign_server_as_it_was_meant(
+    server: MapPeer, name: str
+) -> None:
+    compared = await round_trip(server, f"modbus+tcp://127.0.0.1:{server.place}", name)
+    assert compared >= 4 * len(read_map(name).fields)
+
+
+@pytest.mark.parametrize(
+    "name", ["eastron-sdm120", "carlo-gavazzi-em24", "heidelberg-energy-control", "waveshare-rtu-relay-d"]
+)
+async def test_every_point_of_a_type_is_read_over_a_serial_line_as_it_was_meant(
+    tmp_path: Path, name: str
+) -> None:
+    try:
+        with wire(tmp_path) as (ours, theirs), mappeer.libmodbus("--rtu", theirs, str(BAUD)) as peer:
+            assert await round_trip(peer, f"modbus+rtu://{ours}", name, most=6)
+    except BuildUnavailable as error:
+        pytest.skip(str(error))
