@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import logging
 from enum import StrEnum
 from typing import Annotated
 
@@ -13,7 +14,7 @@ from rich.table import Table
 from core.errors import ConfigError
 from core.ids import is_epoch, name_fault
 from core.quality import Precedence
-from headend.asking import ask_again
+from headend.asking import Wanted, ask_again, doubts
 from headend.books import Books
 from headend.cli_options import DEFAULT_CONFIG, BooksFile, Config, Json, books_path, console, now_ms
 from headend.config import load
@@ -196,7 +197,11 @@ def ask(
     last: Annotated[int, typer.Option(min=1, help="Last sequence wanted.")],
     config: Config = DEFAULT_CONFIG,
 ) -> None:
-    """Ask a gateway, signed, to send sequences again that the books lack."""
+    """Ask a gateway, signed, to send sequences again that the books lack.
+
+    Exit code 1 when nobody can answer, by what the books or the broker know; what is doubtful is said.
+    """
+    logging.getLogger("headend").addHandler(logging.NullHandler())  # what matters is told here
     fault = name_fault(gateway)
     if fault:
         raise ConfigError(f"gateway {gateway!r} {fault}")
@@ -204,8 +209,20 @@ def ask(
         raise ConfigError(f"epoch {epoch!r} is not 16 hexadecimal digits: see portico headend completeness")
     if last < first:
         raise ConfigError(f"the range {first}..{last} ends before it begins")
-    n = ask_again(load(config), gateway, {epoch: [(first, last)]}, now_ms())
-    typer.echo(f"question {n} to {gateway}: send {epoch} {first}..{last} again")
+    settings, wanted = load(config), Wanted(gateway, epoch, first, last)
+    listed = settings.headend.gateways
+    if listed is not None and gateway not in listed:
+        raise ConfigError(
+            f"not asked ({wanted}): {gateway} is not in gateways of {config}, its answer is refused"
+        )
+    connection = open_reader(settings.headend.books)
+    with translated(settings.headend.books):
+        told = doubts(connection, wanted, settings.headend.entity, now_ms())
+    connection.close()
+    asked = ask_again(settings, wanted, now_ms())
+    typer.echo(f"question {asked.n} to {wanted}")
+    for sentence in (*told, *asked.doubts):
+        typer.echo(sentence)
 
 
 def _span(from_ms: int | None, to_ms: int | None) -> str:

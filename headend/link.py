@@ -42,6 +42,8 @@ INBOX_TIMEOUT_S: Final = 20.0
 OUTGOING: Final = 1000
 """Confirmations that may wait in paho for the broker."""
 QUEUE_TOPIC_BYTES: Final = 1024
+NOBODY_LISTENS: Final = 0x10
+"""Reason code (MQTT 5 §2.4): the broker took the message and knows of no subscriber."""
 BRIEF_MANY: Final = 3
 """After so many connections in a row that did not last, they come and go without a word."""
 
@@ -71,6 +73,8 @@ class Link:
         self.url: Final = broker.url
         self.delivered = 0
         """Publications that the broker took."""
+        self.unheard = 0
+        """Those of them that nobody subscribes to, as the broker said."""
         self.rejected = 0
         """Publications that the broker refused."""
         self.overflowed = 0
@@ -294,10 +298,11 @@ class Link:
         reason: ReasonCode,
         properties: Properties | None,
     ) -> None:
-        # 0x10, nobody listens, is no failure: the gateway sends again, and hears then.
+        # That nobody listens is no failure: the gateway sends again, and hears then.
         if reason.is_failure:
             if not self.rejected:
                 log.error("broker %s refuses a confirmation: %s; check its rules", self.url, reason)
             self.rejected += 1
         else:
+            self.unheard += reason.value == NOBODY_LISTENS
             self.delivered += 1

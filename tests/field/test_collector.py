@@ -453,7 +453,35 @@ def test_person_can_ask_for_a_range(site: Site, uplink: Uplink, double: GatewayD
     asked = site.portico("ask", GATEWAY, "--epoch", double.epoch, "--first", "5", "--last", "9")
     assert asked.returncode == 0, asked.stderr
     until(lambda: any(one.ranges == {double.epoch: [(5, 9)]} for one in uplink.asks), "the question")
+    assert asked.stdout.splitlines()[1:] == [
+        "the books hold 5..9 already: what comes again is counted as redelivered"
+    ]
+    assert not asked.stderr
+    unknown = site.portico("ask", GATEWAY, "--epoch", "ab" * 8, "--first", "5", "--last", "9")
+    assert unknown.returncode == 0, unknown.stderr
+    assert "only if its store has it" in unknown.stdout
     assert uplink.asks[-1].n > uplink.confirmations[-1].n
+
+
+def test_gateway_that_cannot_be_asked_is_told_in_one_sentence(
+    site: Site, uplink: Uplink, double: GatewayDouble
+) -> None:
+    site.collect()
+    uplink.deliver(double, 20)
+    what = ("--epoch", double.epoch, "--first", "21", "--last", "29")
+    stranger = site.portico("ask", "gw-0002", *what)
+    assert (stranger.returncode, stranger.stdout) == (1, "")
+    assert "the books know no gateway gw-0002; did you mean gw-0001?" in stranger.stderr
+    uplink.close()
+    gone = site.portico("ask", GATEWAY, *what)
+    assert (gone.returncode, gone.stdout) == (1, "")
+    assert f"nobody heard the question ({GATEWAY}: send {double.epoch} 21..29 again)" in gone.stderr
+    site.broker.stop()
+    absent = site.portico("ask", GATEWAY, *what)
+    assert (absent.returncode, absent.stdout) == (1, "")
+    for told in (stranger, gone, absent):
+        (line,) = told.stderr.splitlines()
+        assert line.startswith("error: ")
 
 
 def test_broker_that_is_not_there_is_one_sentence_and_found_later(site: Site, double: GatewayDouble) -> None:
