@@ -30,6 +30,7 @@ from headend.arrival import Stored, store
 from headend.books import Books
 from headend.config import HeadendConfig
 from headend.confirm import EPOCHS_IN_ONE, Confirmer, Plan, Question, cut
+from headend.healing import Healing
 from headend.inbox import Arrival, Inbox
 from headend.intake import Accepted, Intake, Refused, Verdict
 from headend.ledger import Space
@@ -89,6 +90,7 @@ class Collector:
         self._rejected: Counter[int] = Counter()
         self._renewals: dict[str, tuple[float, float]] = {}
         self._presence = Presence()
+        self._healing = Healing()
         self._links: Final = [self._link(number, name) for number in range(len(config.broker))]
         self._status_s = self._logged_s = self._merged_s = self._committed_s = 0.0
         self._status_path: Final = config.status_path(name)
@@ -195,8 +197,10 @@ class Collector:
             known = verdict.gateway if verdict.authenticated else ""
             self._refused[f"refused.{verdict.reason.value}", known] += 1
             self.figures.refused += 1
+            quiet = self._healing.quiet(verdict.gateway, verdict.reason, verdict.text, time.monotonic())
             if self._alarms.add(verdict.reason.value, known, verdict.text, now_ms):
-                log.warning("a message was refused (%s): %s", verdict.reason.value, verdict.text)
+                level = logging.INFO if quiet else logging.WARNING
+                log.log(level, "a message was refused (%s): %s", verdict.reason.value, verdict.text)
             if verdict.ask_cert or verdict.authenticated:
                 text = f"{verdict.reason.value}: {verdict.text}" if verdict.authenticated else ""
                 self._confirmer.ask(
@@ -273,6 +277,7 @@ class Collector:
         figures = self.figures
         figures.transactions += 1
         for _, verdict, one in stored:
+            self._healing.taken(one.gateway, with_manifest=verdict.known is not None)
             figures.messages += 1
             figures.rows += len(verdict.rows)
             figures.readings += one.readings
@@ -356,6 +361,8 @@ class Collector:
                 self._rejected[link.number] = link.rejected
                 text = f"broker {link.url} refused {link.rejected} confirmations: check its access rules"
                 self._alarms.add(Code.BROKER_REFUSED, "", text, self._now_ms())
+        for sentence in self._healing.overdue(now_s):
+            log.warning("%s", sentence)
         self.figures.forgotten = self._confirmer.dropped
         self.figures.refresh(self._links, len(self._inbox), now_s, running=not stopped)
         write_status(self._status_path, self.figures)

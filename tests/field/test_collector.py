@@ -405,6 +405,9 @@ def test_unknown_key_and_missing_manifest_are_asked_for(
     assert not uplink.confirmations
     uplink.send(double.more(6, 9, manifests=[double.manifest]))
     until(lambda: uplink.held(double.epoch).covers(6, 9), "the confirmation")
+    assert site.log().count("INFO headend.collector: a message was refused") == 2
+    assert " WARNING " not in site.log()
+    until(lambda: {"unknown-key", "manifest-missing"} <= set(alarms(site)), "what was refused is counted")
 
 
 def test_books_put_back_are_noticed_and_filled_again(
