@@ -23,6 +23,7 @@ from drivers.points import Table
 REFUSED: Final = frozenset({"exception-2", "exception-3"})
 """Illegal address, illegal value: what a device says of a hole, and of a read that is too long."""
 SILENT: Final = "timeout"
+SPOILED: Final = "bad-frame"
 REFUSALS_WANTED: Final = 2
 """A read is doubted when it was refused so often in a row."""
 SILENCES_WANTED: Final = 3
@@ -95,6 +96,9 @@ class Learning:
         """How often in a row reads were refused."""
         self._tried: set[Key] = set()
         """Reads that stayed silent since the device answered last."""
+        self._spoiled: dict[Key, int] = {}
+        """Reads whose last answer was a bad frame, the later the higher."""
+        self._spoilt = 0
         self._lost: dict[Key, str] = {}
         """Reads of the plan in force that are asked no more, and why they have no answer."""
         self._search: Search | None = None
@@ -117,12 +121,21 @@ class Learning:
     # --- a poll
 
     def order(self, group: PollGroup) -> list[int]:
-        """Return in which order to ask: what was answered before comes first, then what was tried least."""
+        """Return in which order to ask: what was answered before comes first, then what was tried least.
+
+        What got a bad frame comes last, the latest of them at the end: two of them end a poll.
+        """
         keys = [key_of(request) for request in group.requests]
-        if self._answered.issuperset(keys):
+        if not self._spoiled and self._answered.issuperset(keys):
             return list(range(len(keys)))
         return sorted(
-            range(len(keys)), key=lambda at: (keys[at] not in self._answered, keys[at] in self._tried, at)
+            range(len(keys)),
+            key=lambda at: (
+                self._spoiled.get(keys[at], 0),
+                keys[at] not in self._answered,
+                keys[at] in self._tried,
+                at,
+            ),
         )
 
     def begin(self, group: PollGroup, now: float) -> None:
@@ -159,6 +172,11 @@ class Learning:
         for index, answer in asked.items():
             request = group.requests[index]
             key = key_of(request)
+            if answer == SPOILED:
+                self._spoilt += 1
+                self._spoiled[key] = self._spoilt
+            else:
+                self._spoiled.pop(key, None)
             if isinstance(answer, bytes):
                 self._works(request, now)
             elif (again := self._again.get(key)) is not None:
@@ -351,6 +369,7 @@ class Learning:
         self._again = {key: self._again.get(key) or self._first_again(key, now) for key in refused}
         keys = {key_of(request) for request in requests}
         self._doubts = {key: count for key, count in self._doubts.items() if key in keys}
+        self._spoiled = {key: turn for key, turn in self._spoiled.items() if key in keys}
         self._turn = None
 
     def _first_again(self, key: Key, now: float) -> Again:
@@ -365,6 +384,7 @@ class Learning:
         self._doubts.clear()
         self._answered.clear()
         self._tried.clear()
+        self._spoiled.clear()
         self._rejoined.clear()
         self._again.clear()
         self._quiet = Again(FIRST_PAUSE_S, now)

@@ -3,27 +3,30 @@
 A sample is made for every point of a group at every tick that is polled, also when
 it failed, with the reason.  A device that is silent is asked at growing intervals
 and costs the others nothing but that.  What could not be polled in time is not
-caught up: its ticks lie in the Gap that the store derives.
+caught up: its ticks lie in the Gap that the store derives.  Commands go before polls,
+and between the tries of a request (``agent.commandlane``).
 
-Relies on ``drivers`` for requests and decoding, on the store for committing.
+Relies on ``drivers`` for requests and decoding, on ``agent.pollround`` for when a
+poll is given up, on the store for committing.
 """
 
-import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from agent.clock import Clock
+from agent.commandlane import CommandLane
 from agent.groupmemory import GroupMemory
 from agent.learned import Learning
+from agent.pollround import PollRound, any_answer
 from agent.schedule import LineSchedule
 from agent.sense import Later, Ticket
 from agent.site import PollGroup
 from core.codec import row_body
 from core.errors import BadFrame, FieldError, LinkDown, NoAnswer
 from drivers.modbus.learned import NOTHING, Learned
-from drivers.modbus.link import Link, reason_of
+from drivers.modbus.link import ControlLink, reason_of
 from drivers.modbus.plan import Request
 
 log = logging.getLogger(__name__)
@@ -96,7 +99,7 @@ class LineWorker:
     def __init__(
         self,
         name: str,
-        link: Link,
+        link: ControlLink,
         groups: tuple[PollGroup, ...],
         retries: int,
         clock: Clock,
@@ -124,6 +127,8 @@ class LineWorker:
         """
         self.name = name
         self.counts = LineCounts()
+        self.commands = CommandLane()
+        """What goes before the polls of the line."""
         self._link = link
         self._groups = groups
         self._retries = retries
@@ -167,8 +172,9 @@ class LineWorker:
                     continue
                 next_ms = schedule.next_ms()
                 wait_s = LOOK_S if next_ms is None else (next_ms - now) / 1000
+                await self._give_way()
                 if wait_s > 0:
-                    await asyncio.sleep(min(wait_s, LOOK_S))
+                    await self.commands.pause(min(wait_s, LOOK_S))
                     continue
                 for tick, group in schedule.due(now):
                     now = clock.now_ms()
@@ -179,7 +185,13 @@ class LineWorker:
                         continue
                     await self._poll(group, tick, now)
         finally:
+            self.commands.close()
             await self._link.close()
+
+    async def _give_way(self) -> None:
+        """Let commands have their turn."""
+        if self.commands:
+            await self.commands.give_turns(self._link, self._connected)
 
     async def _poll(self, group: PollGroup, tick: int, now_ms: int) -> None:
         # A step that somebody notices while this poll is under way comes after its tick.
@@ -221,26 +233,24 @@ class LineWorker:
         learning.begin(group, mono())
         answers: list[bytes | str] = [""] * len(group.requests)
         offsets = [0] * len(group.requests)
-        asked: dict[int, bytes | str] = {}
+        done = PollRound(group.unit_id in self._silent)
         for index in learning.order(group):
             request = group.requests[index]
             instead = learning.instead(request)
             if instead is None:
                 tries = 1 if learning.once(request) else 1 + self._retries
-                answers[index] = await self._answer(group, request, deadline, asked, index, tries)
+                answers[index] = await self._answer(group, request, deadline, done, index, tries)
             else:
                 answers[index] = instead
             offsets[index] = round((mono() - mono_at_tick) * 1000)
         probe = learning.probe(group)
-        if probe is not None and not _all_silent(asked):
-            tried: dict[int, bytes | str] = {}
-            answer = await self._answer(group, probe, deadline, tried, PROBE, 1)
-            if tried:
+        if probe is not None and done.instead is None:
+            answer = await self._answer(group, probe, deadline, done, PROBE, 1)
+            if PROBE in done.answers:
                 learning.told(group, answer, mono())
-                asked |= tried
-        self._judge(group, asked)
-        asked.pop(PROBE, None)
-        learning.note(group, asked, mono())
+        self._judge(group, done.answers)
+        done.answers.pop(PROBE, None)
+        learning.note(group, done.answers, mono())
         return answers, offsets
 
     async def _answer(
@@ -248,19 +258,18 @@ class LineWorker:
         group: PollGroup,
         request: Request,
         deadline: float,
-        asked: dict[int, bytes | str],
+        done: PollRound,
         index: int,
         tries: int,
     ) -> bytes | str:
         """Return the payload of one request, or the reason why there is none; note what was really asked."""
         mono = self._clock.mono
-        if _all_silent(asked):
-            # The device is silent: its other requests would cost a timeout each.
-            return "timeout" if "timeout" in asked.values() else "line-down"
+        if (instead := done.instead) is not None:
+            return instead
         silence = self._silent.get(group.unit_id)
         if self._line_down is not None and mono() < self._line_down.until:
             return "line-down"
-        if silence is not None and not asked:  # else it answered just now
+        if silence is not None and not done.answers:  # else it answered just now
             if mono() < silence.until:
                 return "backoff"
             if not silence.deferred and self.learning[group.group.device].tell_less(request):
@@ -270,16 +279,22 @@ class LineWorker:
             tries = 1
         reason = "skipped"
         for _ in range(tries):
+            await self._give_way()
             if mono() >= deadline:
                 return reason
             try:
-                answer = asked[index] = await self._ask(group, request)
+                answer = await self._ask(group, request)
             except FieldError as error:
-                reason = asked[index] = reason_of(error)
-                self.counts.failures[reason] = self.counts.failures.get(reason, 0) + 1
-                if not isinstance(error, NoAnswer | BadFrame):
+                failed = reason_of(error)
+                self.counts.failures[failed] = self.counts.failures.get(failed, 0) + 1
+                if isinstance(error, LinkDown) and index in done.answers:
+                    break  # the device failed first; that its connection went with it comes after
+                reason = failed
+                done.note(index, reason)
+                if done.too_bad or not isinstance(error, NoAnswer | BadFrame):
                     break
             else:
+                done.note(index, answer)
                 return answer
         return reason
 
@@ -302,16 +317,26 @@ class LineWorker:
         self.learning[device].forget(self._clock.mono())
 
     async def _ask(self, group: PollGroup, request: Request) -> bytes:
+        await self._connected()
         link = self._link
-        if not link.connected:
-            try:
-                await link.connect()
-            except LinkDown as error:
-                self._line_failed(error)
-                raise
-            self._line_works()
         self.counts.requests += 1
-        return await link.read(group.unit_id, request, group.timeout_s, group.pause_s)
+        try:
+            return await link.read(group.unit_id, request, group.timeout_s, group.pause_s)
+        except LinkDown as error:
+            if link.connected:  # the line is there; this device has not dialled in
+                self._device_alarm(group, True, f"is away: {error}")
+            raise
+
+    async def _connected(self) -> None:
+        """Connect where that is needed."""
+        if self._link.connected:
+            return
+        try:
+            await self._link.connect()
+        except LinkDown as error:
+            self._line_failed(error)
+            raise
+        self._line_works()
 
     def _line_failed(self, error: LinkDown) -> None:
         now = self._clock.mono()
@@ -332,10 +357,11 @@ class LineWorker:
     def _judge(self, group: PollGroup, asked: dict[int, bytes | str]) -> None:
         """Note whether the device answered at all, and for how long to leave it alone if not."""
         answers = asked.values()
-        if any(isinstance(answer, bytes) or answer.startswith("exception") for answer in answers):
-            silence = self._silent.pop(group.unit_id, None)
-            if silence is not None:
-                seconds = self._clock.mono() - silence.since
+        if any_answer(answers):
+            self._silent.pop(group.unit_id, None)
+            since = self.counts.silent.get(group.group.device)
+            if since is not None:
+                seconds = self._clock.mono() - since
                 self._device_alarm(group, False, f"answers again after {seconds:.0f} s")
             return
         if not any(answer in ("timeout", "bad-frame") for answer in answers):
@@ -347,12 +373,16 @@ class LineWorker:
                 return
             pause = max(FIRST_PAUSE_S, group.every_ms / 1000)
             self._silent[group.unit_id] = Silence(now, pause, now + pause * 0.9)
-            self._device_alarm(group, True, "gives no answer")
+            wrong = "bad-frame" in answers and "timeout" not in answers
+            self._device_alarm(group, True, "gives no right answer" if wrong else "gives no answer")
         else:
             silence.longer(now)
 
     def _device_alarm(self, group: PollGroup, raised: bool, what: str) -> None:
+        """Say once that a device does not answer, and once that it does."""
         device = group.group.device
+        if raised == (device in self.counts.silent):
+            return
         if raised:
             self.counts.silent[device] = self._clock.mono()
         else:
@@ -360,8 +390,3 @@ class LineWorker:
         sentence = f"device {device} (unit {group.unit_id} on line {self.name}) {what}"
         log.warning("%s", sentence)
         self._on_alarm("device-silent", raised, sentence, device)
-
-
-def _all_silent(asked: Mapping[int, bytes | str]) -> bool:
-    """Tell whether a device gave no answer to anything that it was asked in this poll."""
-    return bool(asked) and all(answer in ("timeout", "line-down") for answer in asked.values())

@@ -238,7 +238,7 @@ class Run:
             rows = self.sink.of(VICTIM)[begun:]
             if not want:
                 return len(rows) >= cell.rows
-            return set(want) <= set(found()) or (bool(found()) and bool(cell.also))
+            return set(want) <= set(found()) or (bool(found()) and bool(cell.also_on(self.kind)))
 
         try:
             await self._until(enough, f"{', '.join(want) or 'rows without a reason'} to be stored")
@@ -264,7 +264,7 @@ class Run:
 
     def _judge(self, stored: tuple[str, ...]) -> None:
         want = set(self.cell.stored_on(self.kind))
-        if not want <= set(stored) <= want | set(self.cell.also):
+        if not want <= set(stored) <= want | set(self.cell.also_on(self.kind)):
             self.problems.append(f"stored {sorted(stored)}, must be {sorted(want)}")
         if self.cell.later and (VICTIM, self.cell.later) not in self.sink.later:
             self.problems.append(f"no later judgement {self.cell.later}")
@@ -337,7 +337,7 @@ def table() -> str:
 def cell_text(cell: Cell, kind: str) -> str:
     """Return the reasons of one cell, those in brackets that may be stored beside or instead."""
     must = cell.stored_on(kind)
-    also = [f"(`{one}`)" for one in cell.also if one not in must]
+    also = [f"(`{one}`)" for one in cell.also_on(kind) if one not in must]
     return ", ".join([*(f"`{one}`" for one in must), *also])
 
 

@@ -62,7 +62,7 @@ class DialInLink:
 
     @property
     def connected(self) -> bool:
-        """Whether devices can dial in; one that has not is no answer, and not a line that is down."""
+        """Whether devices can dial in; one that has not is ``LinkDown`` for itself alone."""
         return self._server is not None and self._server.is_serving()
 
     async def connect(self) -> None:
@@ -142,7 +142,7 @@ class DialInLink:
                 raise LinkDown(f"nobody can dial in at {self.url}: it is closed")
             caller = self._connections.get(self._name_of(unit_id))
             if caller is None:
-                raise NoAnswer(f"unit {unit_id} has not dialled in at {self.url}")
+                raise LinkDown(f"unit {unit_id} has not dialled in at {self.url}")
             answer = await caller.ask(unit_id, pdu, size, timeout_s)
         finally:
             self._busy = False
@@ -207,7 +207,7 @@ class _Caller(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         self._link.forget(self)
-        self._end(NoAnswer(f"the device hung up at {self._link.url} before it answered"))
+        self._end(LinkDown(f"the device hung up at {self._link.url} before it answered"))
 
     def data_received(self, data: bytes) -> None:
         exchange, answer = self._exchange, self._answer
@@ -229,7 +229,7 @@ class _Caller(asyncio.Protocol):
         """Send one request and return the PDU that answers it; end the connection unless one does."""
         transport = self._transport
         if transport is None or transport.is_closing():
-            raise NoAnswer(f"unit {unit_id} has hung up at {self._link.url}")
+            raise LinkDown(f"unit {unit_id} has hung up at {self._link.url}")
         self._number = self._number % 0xFFFF + 1
         head = self._number.to_bytes(2, "big") + b"\0\0" + (len(pdu) + 1).to_bytes(2, "big")
         frame = head + bytes((unit_id,)) + pdu

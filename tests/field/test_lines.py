@@ -420,7 +420,7 @@ async def test_device_that_dials_in_from_a_trusted_address_is_asked(tmp_path: Pa
         inner = said(peer).split()[1]
         trusted = LineOptions(callers=Callers(addresses=frozenset({"127.0.0.1"})))
         async with linked(url, trusted) as link:
-            with pytest.raises(NoAnswer, match="has not dialled in"):
+            with pytest.raises(LinkDown, match="has not dialled in"):
                 await link.read(1, FOUR, SHORT_S)
             dial = [tool("socat"), f"TCP:127.0.0.1:{port}", f"TCP:127.0.0.1:{inner}"]
             for _ in range(2):  # the second dials while the first still holds
@@ -433,7 +433,7 @@ async def test_device_that_dials_in_from_a_trusted_address_is_asked(tmp_path: Pa
             _, writer = await asyncio.open_connection("127.0.0.1", port)
             assert await _.read() == b""
             writer.close()
-            with pytest.raises(NoAnswer, match="has not dialled in"):
+            with pytest.raises(LinkDown, match="has not dialled in"):
                 await link.read(1, FOUR, SHORT_S)
 
 
@@ -456,9 +456,9 @@ async def test_device_that_dials_in_is_what_its_certificate_says(site: Path, tmp
             dial("stranger")
             dial("meter-7")
             assert await eventually(lambda: link.read(7, FOUR, SHORT_S)) == FLOATS
-            with pytest.raises(NoAnswer, match="unit 8 has not dialled in"):
+            with pytest.raises(LinkDown, match="unit 8 has not dialled in"):
                 await link.read(8, FOUR, SHORT_S)  # the peer would answer any unit: it is not asked
-            with pytest.raises(NoAnswer, match="unit 1 has not dialled in"):
+            with pytest.raises(LinkDown, match="unit 1 has not dialled in"):
                 await link.read(1, FOUR, SHORT_S)
             await until(lambda: getattr(link, "refused", 0) == 1)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from certs.contexts import client_context, server_context
-from core.errors import NoAnswer, Refused
+from core.errors import LinkDown, NoAnswer, Refused
 from drivers.modbus.dialin import Callers
 from drivers.modbus.lineurl import LinkUrl
 from drivers.modbus.link import ControlLink
@@ -57,7 +57,7 @@ async def answered(link: ControlLink, home: Premises, unit_id: int, request: Req
         while True:
             try:
                 return await link.read(unit_id, request, timeout_s=1.0)
-            except NoAnswer:
+            except (NoAnswer, LinkDown):
                 assert home.process.poll() is None
                 await asyncio.sleep(0.05)
 

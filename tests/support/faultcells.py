@@ -40,7 +40,7 @@ class Cell:
     """Tells a change between two ticks that only the fault makes."""
     later: str = ""
     """A later judgement that must be stored too."""
-    also: tuple[str, ...] = ()
+    also: Stored = field(default_factory=dict)
     """Reasons that may be stored beside or, in later rounds, instead."""
     before: int | None = None
     """What the first point is set to before anything is polled."""
@@ -52,6 +52,10 @@ class Cell:
     def stored_on(self, kind: str) -> tuple[str, ...]:
         """Return the reasons that must be stored on a kind of line."""
         return self.stored.get(kind, self.stored.get(ALL, ()))
+
+    def also_on(self, kind: str) -> tuple[str, ...]:
+        """Return the reasons that may be stored beside on a kind of line."""
+        return self.also.get(kind, self.also.get(ALL, ()))
 
     def other_on(self, kind: str) -> tuple[str, ...]:
         """Return the reasons that the other device may get on a kind of line."""
@@ -69,16 +73,17 @@ def refusal(code: int, reason: str) -> Cell:
     return Cell(f"exception-{code}", "exception", what, every(reason), code=code)
 
 
-FELLS: Final[Stored] = {"dial-in": ("timeout",)}
+FELLS: Final[Stored] = {"dial-in": ("line-down",)}
 """One connection carries all devices of a caller: what ends it takes them all, until it dials in again."""
 AWAY: Final = {"dial-in": 8}
-"""Until the caller is back and the other device, silent meanwhile, is asked again."""
+"""Until the caller is back."""
 COSTLY: Final[Stored] = {"rtu": ("skipped",), "rtu-tcp": ("skipped",), **FELLS}
-"""On a bus a wrong answer is known only when it is over: each request of a poll costs a timeout and the
-silence after it, and what the other device should have been asked meanwhile may be left out."""
+"""On a bus a wrong answer is known only when it is over: each of the two requests after which a poll is given
+up costs a timeout and the silence after it, and what the other device should have been asked meanwhile may be
+left out."""
 AGAIN: Final = {"dial-in": 18}
-"""The connection is ended again before the other device was asked, which is asked ever more seldom."""
-PULLED: Final = {"rtu": 3, **AGAIN}
+"""The connection is ended again and again, and the caller dials ever more seldom."""
+PULLED: Final = {"rtu": 3, **AWAY}
 DOWN: Final[Stored] = {"rtu": ("line-down",), **FELLS}
 """Who pulls the adapter takes the line from all devices; it is opened anew after a second."""
 
@@ -125,8 +130,7 @@ CELLS: Final = (
         "wrong-unit",
         "wrong-unit",
         "another unit id answers",
-        {ALL: ("bad-frame",), **FELLS},
-        also=("bad-frame",),
+        {ALL: ("bad-frame",), "dial-in": ("bad-frame", "line-down")},
         other=COSTLY,
         slip=AWAY,
     ),
@@ -142,8 +146,8 @@ CELLS: Final = (
         "garbage",
         "garbage",
         "what comes is no answer, in seven manners",
-        {ALL: ("bad-frame",), **FELLS},
-        also=("bad-frame", "timeout"),
+        {ALL: ("bad-frame",), "dial-in": ("timeout",)},
+        also={ALL: ("timeout",), "dial-in": ("bad-frame", "line-down")},
         other=COSTLY,
         slip=AGAIN,
     ),
@@ -151,7 +155,7 @@ CELLS: Final = (
         "close",
         "close",
         "the connection is closed, a serial adapter pulled",
-        {ALL: ("line-down",), **FELLS},
+        every("line-down"),
         slip=PULLED,
         other=DOWN,
     ),
@@ -159,7 +163,7 @@ CELLS: Final = (
         "reset",
         "reset",
         "the connection is reset, a serial adapter pulled",
-        {ALL: ("line-down",), **FELLS},
+        every("line-down"),
         slip=PULLED,
         other=DOWN,
     ),

@@ -1,167 +1,17 @@
 """The worker of a line, in virtual time: its grid, its failures, its patience."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable
 
-import msgspec
 import pytest
 
-from agent.config import parse_config
 from agent.learned import shown
-from agent.lineworker import LineWorker
-from agent.sense import Later, Ticket
-from agent.site import PollGroup, build_site
-from core.codec import row_bytes
-from core.errors import LinkDown, NoAnswer, Refused
-from core.records import Row
+from agent.site import PollGroup
+from core.errors import BadFrame, LinkDown, NoAnswer, Refused
 from drivers.modbus.learned import Learned
 from drivers.modbus.plan import Request
-from drivers.types import load_type
+from tests.support.linebench import Answer, bench, for_seconds, groups_of, prompt, silent
 from tests.support.virtual_time import NOON, VirtualClock, VirtualTimeLoop, run_virtually
-
-CONFIG = """
-[gateway]
-id = "gw-0001"
-data_dir = "var"
-[[line]]
-name = "lan"
-url = "modbus+tcp://127.0.0.1"
-retries = {retries}
-timeout = "1s"
-[[device]]
-name = "relay-a"
-type = "generic-load-relay"
-line = "lan"
-unit_id = 1
-every = "10s"
-owner = "dso.example"
-[[device]]
-name = "relay-b"
-type = "generic-load-relay"
-line = "lan"
-unit_id = 2
-every = "10s"
-owner = "dso.example"
-"""
-
-
-def groups_of(retries: int = 1) -> tuple[PollGroup, ...]:
-    return build_site(
-        parse_config(CONFIG.format(retries=retries), Path("/etc/gateway.toml")), load_type
-    ).groups
-
-
-@dataclass
-class Sink:
-    """Keeps rows as the store would, and can be full."""
-
-    rows: list[Row] = field(default_factory=list)
-    reasons: list[str] = field(default_factory=list)
-    full: bool = False
-    judgements: list[tuple[int, Later]] = field(default_factory=list)
-
-    def append_judgement(self, grp: int, later: Later, at_ms: int) -> bool:
-        self.judgements.append((grp, later))
-        return True
-
-    def append_row(
-        self,
-        grp: int,
-        tick: int,
-        points: int,
-        body: bytes,
-        sampled: float,
-        reason: str,
-        ticket: Ticket | None = None,
-    ) -> bool:
-        if self.full:
-            return False
-        self.rows.append(msgspec.json.decode(row_bytes(1, body), type=Row))
-        self.reasons.append(reason)
-        return True
-
-    def ticks(self, group: int) -> list[float]:
-        """Seconds after noon of the rows of a group."""
-        return [(row.tick - NOON) / 1000 for row in self.rows if row.group == group]
-
-
-Answer = Callable[[int, Request], Awaitable[bytes]]
-
-
-class ScriptedLink:
-    """A line whose devices answer as the test says, in virtual time."""
-
-    def __init__(self, answer: Answer) -> None:
-        self.answer = answer
-        self.connected = False
-        self.down = False
-        self.asked: list[tuple[float, int]] = []
-
-    async def connect(self) -> None:
-        if self.down:
-            raise LinkDown("nobody there")
-        self.connected = True
-
-    async def close(self) -> None:
-        self.connected = False
-
-    async def read(
-        self, unit_id: int, request: Request, timeout_s: float = 1.0, pause_s: float = 0.0
-    ) -> bytes:
-        self.asked.append((asyncio.get_running_loop().time(), unit_id))
-        return await self.answer(unit_id, request)
-
-
-async def prompt(unit_id: int, request: Request) -> bytes:
-    await asyncio.sleep(0.005)
-    return bytes(request.size)
-
-
-def silent(*units: int) -> Answer:
-    async def answer(unit_id: int, request: Request) -> bytes:
-        if unit_id in units:
-            await asyncio.sleep(1.0)
-            raise NoAnswer(f"unit {unit_id} is silent")
-        return await prompt(unit_id, request)
-
-    return answer
-
-
-@dataclass
-class Bench:
-    """A worker with everything around it."""
-
-    clock: VirtualClock
-    link: ScriptedLink
-    sink: Sink
-    worker: LineWorker
-    alarms: list[tuple[str, bool, str]]
-
-
-def bench(
-    clock: VirtualClock, answer: Answer, retries: int = 1, ticks: dict[int, int] | None = None
-) -> Bench:
-    link, sink = ScriptedLink(answer), Sink()
-    alarms: list[tuple[str, bool, str]] = []
-    worker = LineWorker(
-        "lan",
-        link,
-        groups_of(retries),
-        retries,
-        clock,
-        sink,
-        ticks or {},
-        lambda code, raised, text, device: alarms.append((code, raised, device)),
-    )
-    return Bench(clock, link, sink, worker, alarms)
-
-
-async def for_seconds(worker: LineWorker, seconds: float) -> None:
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await worker.run()
 
 
 def test_rows_lie_on_the_wall_clock_grid_with_the_offset_of_each_answer() -> None:
@@ -295,83 +145,6 @@ def test_a_device_slower_than_its_interval_skips_ticks_and_never_moves_a_value_t
     run_virtually(main)
 
 
-@pytest.mark.parametrize("step_s", [3600, 365 * 86400])
-def test_a_clock_set_forward_goes_on_at_the_new_time_and_marks_the_first_row(step_s: int) -> None:
-    async def main(loop: VirtualTimeLoop, clock: VirtualClock) -> None:
-        b = bench(clock, prompt)
-        steps: list[int] = []
-        clock.on_step = steps.append
-        loop.call_at(35.0, lambda: setattr(clock, "offset_ms", clock.offset_ms + step_s * 1000))
-        await for_seconds(b.worker, 60)
-        assert steps == [step_s * 1000]
-        ticks = b.sink.ticks(1)
-        assert ticks == [10, 20, 30, 40 + step_s, 50 + step_s]
-        marked = [row for row in b.sink.rows if row.group == 1 and row.quality]
-        assert [(row.tick - NOON) / 1000 for row in marked] == [40 + step_s]
-        assert marked[0].quality == {"*": ["clock-forward"]}
-        assert b.sink.reasons.count("clock-step") == 2  # one row of each group explains what is missing
-
-    run_virtually(main)
-
-
-def test_a_clock_set_back_polls_the_ticks_again_and_marks_them() -> None:
-    async def main(loop: VirtualTimeLoop, clock: VirtualClock) -> None:
-        b = bench(clock, prompt)
-        loop.call_at(45.0, lambda: setattr(clock, "offset_ms", clock.offset_ms - 30_000))
-        await for_seconds(b.worker, 100)
-        assert b.sink.ticks(1) == [10, 20, 30, 40, 20, 30, 40, 50, 60]
-        marks = [row.quality.get("*", []) for row in b.sink.rows if row.group == 1]
-        assert marks == [[], [], [], [], ["clock-back"], ["clock-back"], ["clock-back"], [], []]
-
-    run_virtually(main)
-
-
-def test_a_clock_that_was_ahead_for_a_while_leaves_no_marks_on_time_that_was_not_lived() -> None:
-    async def main(loop: VirtualTimeLoop, clock: VirtualClock) -> None:
-        b = bench(clock, prompt)
-        year_ms = 365 * 86_400_000
-        loop.call_at(25.0, lambda: setattr(clock, "offset_ms", clock.offset_ms + year_ms))
-        loop.call_at(45.0, lambda: setattr(clock, "offset_ms", clock.offset_ms - year_ms))
-        await for_seconds(b.worker, 85)
-        rows = [row for row in b.sink.rows if row.group == 1]
-        assert [(row.tick - NOON) // 1000 % 31_536_000 for row in rows] == [10, 20, 30, 40, 50, 60, 70, 80]
-        marks = [row.quality.get("*", []) for row in rows]
-        assert marks == [[], [], ["clock-forward"], [], ["clock-back"], [], [], []]
-
-    run_virtually(main)
-
-
-def test_a_step_noticed_by_another_line_while_a_poll_is_under_way_comes_after_its_tick() -> None:
-    async def slow(unit_id: int, request: Request) -> bytes:
-        await asyncio.sleep(0.4)
-        return bytes(request.size)
-
-    async def main(loop: VirtualTimeLoop, clock: VirtualClock) -> None:
-        b = bench(clock, slow)
-
-        def step() -> None:
-            clock.offset_ms += 3_600_000
-            clock.now_ms()  # the other line looks
-
-        loop.call_at(20.2, step)
-        await for_seconds(b.worker, 35)
-        marks = {(row.tick - NOON) // 1000: row.quality for row in b.sink.rows if row.group == 1}
-        assert marks == {10: {}, 20: {}, 3630: {"*": ["clock-forward"]}}
-        assert b.sink.reasons[-2:] == ["clock-step", "clock-step"]
-
-    run_virtually(main)
-
-
-def test_a_tick_before_the_last_of_an_earlier_life_is_marked_as_lived_twice() -> None:
-    async def main(loop: VirtualTimeLoop, clock: VirtualClock) -> None:
-        b = bench(clock, prompt, ticks={1: NOON + 20_000})
-        await for_seconds(b.worker, 35)
-        marks = {(row.tick - NOON) // 1000: row.quality for row in b.sink.rows if row.group == 1}
-        assert marks == {10: {"*": ["clock-back"]}, 20: {"*": ["clock-back"]}, 30: {}}
-
-    run_virtually(main)
-
-
 def test_a_row_that_the_store_refuses_is_counted_and_polling_goes_on() -> None:
     async def main(loop: VirtualTimeLoop, clock: VirtualClock) -> None:
         b = bench(clock, prompt)
@@ -448,5 +221,92 @@ def test_a_changed_plan_that_cannot_be_kept_yet_does_not_come_into_force() -> No
         room = True
         await for_seconds(b.worker, 30)
         assert len([row for row in b.sink.rows if row.group == 1][-1].offsets) == kept[-1] > planned
+
+    run_virtually(main)
+
+
+WAITS_S = 2.0
+"""What a bad frame costs a serial line: the deadline, and the silence after it."""
+
+
+def babbling(*units: int, reads: Callable[[Request], bool] = lambda request: True) -> Answer:
+    async def answer(unit_id: int, request: Request) -> bytes:
+        if unit_id in units and reads(request):
+            await asyncio.sleep(WAITS_S)
+            raise BadFrame(f"unit {unit_id} babbles")
+        return await prompt(unit_id, request)
+
+    return answer
+
+
+@pytest.mark.parametrize("retries", [0, 1, 3])
+def test_a_device_with_bad_frames_costs_the_others_two_tries_once_and_then_one_probe(retries: int) -> None:
+    async def main(loop: VirtualTimeLoop, clock: VirtualClock) -> None:
+        assert len(groups_of()[0].requests) > 2
+        b = bench(clock, babbling(1), retries=retries)
+        await for_seconds(b.worker, 15)
+        [row, other] = b.sink.rows
+        assert [at for at, unit in b.link.asked if unit == 1] == [10.0, 10.0 + WAITS_S]
+        asked = {reason for reasons in row.quality.values() for reason in reasons}
+        assert asked == {"bad-frame", "backoff"}  # what was not asked had no bad frame
+        assert set(row.values) == {None}
+        assert other.quality == {}
+        assert 2000 * WAITS_S <= other.offsets[0] <= 2000 * WAITS_S + 100
+        assert b.alarms == [("device-silent", True, "relay-a")]
+
+        await for_seconds(b.worker, 3600 - 15)
+        polls: dict[int, int] = {}
+        for at, unit in b.link.asked[2:]:
+            polls[int(at // 10)] = polls.get(int(at // 10), 0) + (unit == 1)
+        assert max(polls.values()) == 1
+        spent_s = sum(polls.values()) * WAITS_S
+        assert spent_s < 3600 * 0.02
+        assert len(b.sink.ticks(2)) == 359
+
+    run_virtually(main)
+
+
+def test_reads_that_get_bad_frames_are_asked_last_and_in_turn_so_that_none_costs_the_rest() -> None:
+    async def main(loop: VirtualTimeLoop, clock: VirtualClock) -> None:
+        requests = groups_of()[0].requests
+        spoiled = requests[0]
+        b = bench(clock, babbling(1, reads=lambda request: request == spoiled), retries=1)
+        await for_seconds(b.worker, 100)
+        # The first poll begins with it and ends with it; the probe after that with another one.
+        assert b.alarms == [("device-silent", True, "relay-a"), ("device-silent", False, "relay-a")]
+        rows = [row for row in b.sink.rows if row.group == 1 and row.tick >= NOON + 30_000]
+        assert len(rows) == 7
+        bad = {str(index) for index in spoiled.points}
+        assert all(row.quality.keys() == bad for row in rows)
+        assert {tuple(row.quality[key]) for row in rows for key in bad} == {("bad-frame",)}
+
+        # All but one: the poll ends with the second, and each has its turn.
+        good = requests[-1]
+        b = bench(clock, babbling(1, reads=lambda request: request != good), retries=0)
+        await for_seconds(b.worker, 100)
+        tried = [request for unit, request in b.link.reads if unit == 1 and request != good]
+        assert set(tried) == set(requests) - {good}
+
+    run_virtually(main)
+
+
+def test_a_device_that_has_not_dialled_in_is_stored_as_such_at_once_and_read_as_soon_as_it_is_back() -> None:
+    async def away(unit_id: int, request: Request) -> bytes:
+        raise LinkDown(f"unit {unit_id} has not dialled in")
+
+    async def main(loop: VirtualTimeLoop, clock: VirtualClock) -> None:
+        b = bench(clock, away, retries=3)
+        b.link.connected = True
+        await for_seconds(b.worker, 3605)
+        assert b.sink.ticks(1)[0] == 10.0
+        for row in b.sink.rows:
+            assert row.quality == {"*": ["line-down"]}
+        assert {at % 10 for at, _ in b.link.asked} == {0.0}  # nobody waited for anybody
+        assert len(b.link.asked) == 2 * 360  # one question a tick each: none is left alone for it
+        assert b.alarms == [("device-silent", True, "relay-a"), ("device-silent", True, "relay-b")]
+        b.link.answer = prompt
+        await for_seconds(b.worker, 10)
+        assert [row.quality for row in b.sink.rows[-2:]] == [{}, {}]
+        assert b.alarms[2:] == [("device-silent", False, "relay-a"), ("device-silent", False, "relay-b")]
 
     run_virtually(main)

@@ -20,9 +20,9 @@ from drivers.modbus.plan import Request
 from drivers.points import PointType
 from drivers.types import DeviceType, Limits, Source
 from drivers.typetext import type_text
+from tests.support.linebench import ScriptedLink, Sink, for_seconds
 from tests.support.points import point
 from tests.support.virtual_time import NOON, VirtualClock, VirtualTimeLoop, run_virtually
-from tests.unit.agent.test_lineworker import ScriptedLink, Sink, for_seconds
 
 RATIOS = st.one_of(
     st.sampled_from(["100/5", "75/5", "1", "20", "0.5", "11000/110", "5/16", "400/0.5", "1.0001"]).map(

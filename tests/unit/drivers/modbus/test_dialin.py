@@ -119,7 +119,7 @@ async def test_missing_answer_ends_the_connection_so_that_a_late_one_comes_to_no
         with pytest.raises(NoAnswer, match="gave no answer within"):
             await link.read(5, TWO, SHORT_S)
         await asyncio.wait_for(device.ended.wait(), LONG_S)
-        with pytest.raises(NoAnswer, match="has not dialled in"):
+        with pytest.raises(LinkDown, match="has not dialled in"):
             await link.read(5, TWO, SHORT_S)
 
 
@@ -155,7 +155,7 @@ async def test_stranger_is_closed_and_counted() -> None:
     async with listening(frozenset({"192.0.2.7"})) as link, Device(link, right) as stranger:
         assert stranger.ended.is_set()
         assert link.refused == 1
-        with pytest.raises(NoAnswer, match="has not dialled in"):
+        with pytest.raises(LinkDown, match="has not dialled in"):
             await link.read(5, TWO, SHORT_S)
 
 
