@@ -20,7 +20,7 @@ from rich.tree import Tree
 
 from agent.amounts import Duration
 from agent.config import Config, LineConfig, connections, problem, survey_config, types_of, warnings
-from agent.identity import identity_faults, identity_warnings
+from agent.identity import file_faults, identity_warnings
 from agent.site import PollGroup, Site, build_site
 from core.errors import ConfigError
 from core.ownership import Ownership
@@ -127,8 +127,8 @@ def check(path: Path, at: datetime | None = None) -> Checked:
         survey = survey_config(path)
     except ConfigError as error:
         return Checked(str(path), str(error), error.faults)
-    # What the well-formed tables name is looked at as well: who mends a file wants to hear it once.
-    identity = () if survey.tables is None else identity_faults(survey.tables, now)
+    # The files that its tables name are looked at as well: who mends a file wants to hear it once.
+    identity = file_faults(survey.identity, now)
     if survey.faults or survey.tables is None:
         faults = (*survey.faults, *identity)
         return Checked(str(path), problem(path, faults), faults)

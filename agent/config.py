@@ -32,7 +32,17 @@ from agent.config_models import (
     Setting,
 )
 from agent.config_rules import Parts, Types, rule_faults, warnings
-from agent.config_said import GatewaySaid, Wrong, device_said, gateway_said, route_said
+from agent.config_said import (
+    NO_GATEWAY,
+    GatewaySaid,
+    IdentitySaid,
+    PemFiles,
+    Wrong,
+    device_said,
+    gateway_said,
+    line_files,
+    route_said,
+)
 from agent.config_transformer import TransformerConfig
 from core.errors import ConfigError
 from drivers.types import DeviceType, load_type
@@ -135,6 +145,8 @@ class Survey:
     path: Path
     tables: Config | None
     """Its well-formed tables; None without a gateway among them."""
+    identity: IdentitySaid
+    """The certificates and keys that it names, also in tables with a fault."""
     faults: tuple[str, ...]
 
     @property
@@ -198,7 +210,15 @@ def _survey(text: str, path: Path) -> Survey:
             devices=tuple(said.whole for _, said in parts.devices if said.whole is not None),
             routes=tuple(said.whole for _, said in parts.routes if said.whole is not None),
         )
-    return Survey(path, found, (*reader.faults, *rule_faults(parts, _types_in(parts.gateway.types or ()))))
+    identity = IdentitySaid(
+        gateway=parts.gateway.id,
+        setting=parts.gateway.setting,
+        signing=parts.gateway.signing,
+        routes=tuple(said.files for _, said in parts.routes),
+        lines=tuple(reader.line_files),
+    )
+    faults = (*reader.faults, *rule_faults(parts, _types_in(parts.gateway.types or ())))
+    return Survey(path, found, identity, faults)
 
 
 class _Reader:
@@ -208,6 +228,7 @@ class _Reader:
         self._file = file
         self._folder = folder
         self.faults: list[str] = []
+        self.line_files: list[PemFiles] = []
 
     def parts(self, tables: _Toml) -> Parts:
         """Return the tables that are well formed, and what the others say."""
@@ -216,15 +237,13 @@ class _Reader:
                 place = Place(self._file, key)
                 self.faults.append(place.fault(f"no such table: {near(key, _TABLES)}"))
         gateway = self._gateway(tables)
-        lines = [
-            (place, self._model(place, table, LineConfig)[0]) for place, table in self._tables(tables, "line")
-        ]
+        lines = [(place, self._line(place, table)) for place, table in self._tables(tables, "line")]
         devices = [
             (place, device_said(table, *self._model(place, table, DeviceConfig)))
             for place, table in self._tables(tables, "device")
         ]
         routes = [
-            (place, route_said(table, *self._model(place, table, RouteConfig)))
+            (place, route_said(table, *self._model(place, table, RouteConfig), self._folder))
             for place, table in self._tables(tables, "route")
         ]
         return Parts(
@@ -241,8 +260,13 @@ class _Reader:
         if not isinstance(table, dict):
             example = 'begin the file with [gateway], id = "gw-0001" and data_dir = "/var/lib/portico"'
             self.faults.append(place.fault(f"is missing: {example}" if table is None else "must be a table"))
-            return GatewaySaid(setting=None, types=(), whole=None)
+            return NO_GATEWAY
         return gateway_said(table, *self._model(place, table, GatewayConfig), self._folder)
+
+    def _line(self, place: Place, table: _Toml) -> LineConfig | None:
+        line, wrong = self._model(place, table, LineConfig)
+        self.line_files.append(line_files(table, wrong, self._folder))
+        return line
 
     def _tables(self, tables: _Toml, kind: str) -> Iterator[tuple[Place, _Toml]]:
         found = tables.get(kind, [])

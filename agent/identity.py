@@ -9,12 +9,12 @@ import contextlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
 
-from agent.config import Config, Connection, LineConfig, Scheme, Setting, connections
-from agent.linelink import line_context, role_warnings
-from certs.contexts import client_context, refuse_development_authority
-from certs.pem import read_certificates
+from agent.config import Config, connections
+from agent.config_said import IdentitySaid, PemFiles, identity_of
+from agent.linelink import role_warnings
+from certs.contexts import client_context, refuse_development_authority, server_context
+from certs.pem import check_key_file, read_certificates
 from certs.profile import common_name
 from certs.signing import SigningKey, TrustedSigners
 from core.errors import ConfigError, TrustError
@@ -25,16 +25,19 @@ SOON_DAYS = 30
 
 def identity_faults(config: Config, at: datetime | None = None) -> tuple[str, ...]:
     """Return one sentence for each file that would stop a route or a signature; ``at`` is now."""
+    return file_faults(identity_of(config), at)
+
+
+def file_faults(said: IdentitySaid, at: datetime | None = None) -> tuple[str, ...]:
+    """Return the same of what can be read of a file that has faults of its own."""
     now = datetime.now(UTC) if at is None else at
-    faults = [*_told(_signing_faults(config))]
-    for connection in connections(config):
-        faults += _told(_connection_faults(config, connection, now))
-        for route in connection.routes:
-            trust = route.trust
-            if trust is not None and trust != connection.ca:
-                faults += _told(_trust_faults(config, trust))
-    for line in config.lines:
-        faults += _told(_line_faults(config, line, now))
+    faults = [*_told(_signing_faults(said))]
+    for files in dict.fromkeys(said.routes):
+        faults += _told(_connection_faults(said, files, now))
+        if files.trust is not None and files.trust != files.ca:
+            faults += _told(_trust_faults(said, files.trust))
+    for files in dict.fromkeys(said.lines):
+        faults += _told(_line_faults(said, files, now))
     return tuple(dict.fromkeys(faults))
 
 
@@ -67,43 +70,63 @@ def _told(faults: Iterator[str]) -> Iterator[str]:
         yield str(error)
 
 
-def _signing_faults(config: Config) -> Iterator[str]:
-    gateway = config.gateway
-    key = SigningKey.load(gateway.signing_key, gateway.signing_cert)
-    yield from _subject_faults(key.subject, gateway.signing_cert, gateway.id)
+def _signing_faults(said: IdentitySaid) -> Iterator[str]:
+    cert, key = said.signing.cert, said.signing.key
+    if cert is None or key is None:
+        yield from _lone_faults(said.signing)
+        return
+    yield from _subject_faults(said, SigningKey.load(key, cert).subject, cert)
 
 
-def _connection_faults(config: Config, connection: Connection, now: datetime) -> Iterator[str]:
-    ca, cert, key = connection.ca, connection.cert, connection.key
+def _connection_faults(said: IdentitySaid, files: PemFiles, now: datetime) -> Iterator[str]:
+    ca, cert, key = files.ca, files.cert, files.key
     if ca is None or cert is None or key is None:
-        if connection.url.scheme is Scheme.MQTTS:
-            raise TypeError("a route by mqtts without certificates passed validation")
+        yield from _lone_faults(files)
         return
     client_context(ca, cert, key, now=now)
-    refuse_development_authority(ca, _setting(config))
-    yield from _subject_faults(common_name(read_certificates(cert)[0]), cert, config.gateway.id)
+    _refuse_development(said, ca)
+    yield from _subject_faults(said, common_name(read_certificates(cert)[0]), cert)
 
 
-def _line_faults(config: Config, line: LineConfig, now: datetime) -> Iterator[str]:
-    make = line_context(config, line, now)
-    if make is not None:
-        make()
+def _line_faults(said: IdentitySaid, files: PemFiles, now: datetime) -> Iterator[str]:
+    ca, cert, key = files.ca, files.cert, files.key
+    if ca is None or cert is None or key is None:
+        yield from _lone_faults(files)
+        return
+    _refuse_development(said, ca)
+    make = server_context if files.listening else client_context
+    make(ca, cert, key, now=now)
+
+
+def _lone_faults(files: PemFiles) -> Iterator[str]:
+    """Yield what is wrong with files by themselves, where a pair or a bundle is not complete."""
+    if files.ca is not None:
+        yield from _told(_read(files.ca, "CA bundle"))
+    if files.cert is not None:
+        yield from _told(_read(files.cert, "certificate"))
+    if files.key is not None:
+        check_key_file(files.key)
+
+
+def _read(path: Path, what: str) -> Iterator[str]:
+    read_certificates(path, what)
     yield from ()
 
 
-def _subject_faults(subject: str, cert: Path, gateway: str) -> Iterator[str]:
-    if subject != gateway:
+def _subject_faults(said: IdentitySaid, subject: str, cert: Path) -> Iterator[str]:
+    if said.gateway and subject != said.gateway:
         yield (
-            f"certificate {cert} is issued to {subject or 'nobody'} and the gateway is {gateway}: "
+            f"certificate {cert} is issued to {subject or 'nobody'} and the gateway is {said.gateway}: "
             "the broker would take it for another; use its own certificate or correct gateway id"
         )
 
 
-def _trust_faults(config: Config, trust: Path) -> Iterator[str]:
+def _trust_faults(said: IdentitySaid, trust: Path) -> Iterator[str]:
     TrustedSigners(trust)
-    refuse_development_authority(trust, _setting(config))
+    _refuse_development(said, trust)
     yield from ()
 
 
-def _setting(config: Config) -> Literal["development", "production"]:
-    return "development" if config.gateway.setting is Setting.DEVELOPMENT else "production"
+def _refuse_development(said: IdentitySaid, ca: Path) -> None:
+    if said.setting is not None:
+        refuse_development_authority(ca, said.setting.value)

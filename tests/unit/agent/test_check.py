@@ -227,6 +227,48 @@ def test_faults_of_tables_and_of_certificates_are_told_together(desk: Path) -> N
     assert "gw-0001.key" in checked.faults[1]
 
 
+@pytest.mark.parametrize(
+    ("right", "wrong", "where"),
+    [
+        ('data_dir = "var"', "data_dir = 7", "gateway data_dir"),
+        ('setting = "development"', 'setting = "desk"', "gateway setting"),
+        ('entity = "dso.example"', 'entity = "d/so"', 'route[1] "dso" entity'),
+        ('id = "gw-0001"', 'id = "gw/1"', "gateway id"),
+    ],
+)
+def test_certificates_are_looked_at_whichever_table_has_a_fault(
+    desk: Path, right: str, wrong: str, where: str
+) -> None:
+    (desk / "gw-0001.key").unlink()
+    checked = check(rewrite(desk, right, wrong))
+    assert any(where in fault for fault in checked.faults)
+    assert sum(str(desk / "gw-0001.key") in fault for fault in checked.faults) == 1
+    signed = not where.endswith(" id")  # whose name its signing files bear, nobody can tell then
+    (desk / "gw-0001.sign.pem").unlink()
+    told = check(desk / "gateway.toml").faults
+    assert any("gw-0001.sign.pem" in fault for fault in told) is signed
+
+
+def test_certificate_of_another_is_told_in_a_file_without_a_usable_gateway_table(desk: Path) -> None:
+    rewrite(desk, 'data_dir = "var"', "data_dir = 7")
+    rewrite(desk, '"gw-0001.pem"', '"gw-0002.pem"')
+    told = check(rewrite(desk, '"gw-0001.key"', '"gw-0002.key"')).faults
+    assert any("is issued to gw-0002 and the gateway is gw-0001" in fault for fault in told)
+
+
+def test_files_of_a_route_that_names_no_key_are_looked_at_one_by_one(desk: Path) -> None:
+    (desk / "ca.pem").write_text("no certificate")
+    told = check(rewrite(desk, 'key = "gw-0001.key"\n', "")).faults
+    assert any("mqtts:// needs key" in fault for fault in told)
+    assert any(str(desk / "ca.pem") in fault for fault in told)
+
+
+def test_production_without_a_usable_gateway_table_refuses_the_development_authority(desk: Path) -> None:
+    rewrite(desk, '"development"', '"production"')
+    told = check(rewrite(desk, 'data_dir = "var"', "data_dir = 7")).faults
+    assert any("development authority" in fault for fault in told)
+
+
 RTU = 'url = "modbus+rtu:///dev/ttyUSB0"\ntimeout = "300ms"'
 TCP = 'url = "modbus+tcp://127.0.0.1:5020"'
 
