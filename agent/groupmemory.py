@@ -8,11 +8,12 @@ span, not one a tick), and those in which nothing changed where a group is repor
 by exception (``unchanged``).  Pure.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 
+from agent.deviceclock import GroupClocks
 from agent.lived import LivedTicks
 from agent.sense import GroupSense, Later, Ticket
 from core.manifest import Value
@@ -64,6 +65,7 @@ class GroupMemory:
         """Begin with the last committed tick of the lives before; ``steps`` counts steps of the clock."""
         self.lived = LivedTicks(last_tick, steps)
         self.sense = GroupSense(points, exps)
+        self.clocks = GroupClocks(points, exps, steps)
         self._every_ms = every_ms
         self._by_exception = by_exception
         self._bands = (
@@ -81,7 +83,13 @@ class GroupMemory:
         self._new_reasons: dict[str, list[str]] = {}
 
     def judge(
-        self, tick: int, steps: int, values: Sequence[Value], quality: dict[str, list[str]], unsure: bool
+        self,
+        tick: int,
+        steps: int,
+        values: Sequence[Value],
+        quality: dict[str, list[str]],
+        unsure: bool,
+        exchanges: Mapping[int, tuple[float, float]] | None = None,
     ) -> Judged:
         """Judge one poll.
 
@@ -91,10 +99,14 @@ class GroupMemory:
             values: decoded, one a point.
             quality: reasons by point, as decoded; more are added.
             unsure: the gateway's clock is not synchronised.
+            exchanges: for points that are clocks of their device, when they were asked for and answered,
+                in ms from the tick.
         """
         ticket = Ticket()
         silent = is_silent(values, quality)
         later = self.sense.judge(tick, values, quality, ticket) if self.sense and not silent else []
+        if exchanges and not unsure:
+            self.clocks.judge(tick, steps, values, quality, exchanges)
         self._new_reasons = {key: list(reasons) for key, reasons in quality.items()}
         mark = self.lived.mark(tick, steps)
         marks = [*([mark] if mark is not None else []), *(["clock-unsure"] if unsure else [])]

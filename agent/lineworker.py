@@ -11,12 +11,13 @@ poll is given up, on the store for committing.
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from agent.clock import Clock
 from agent.commandlane import CommandLane
+from agent.deviceclock import REASON, DeviceClock
 from agent.groupmemory import GroupMemory
 from agent.learned import Learning
 from agent.pollround import PollRound, any_answer
@@ -156,6 +157,8 @@ class LineWorker:
             self.learning[device] = Learning(self._groups_of(device), known, clock.mono())
         self._on_alarm = on_alarm
         self._silent: dict[int, Silence] = {}
+        self._asked_at = 0.0
+        """Monotonic instant of the latest request."""
         self._line_down: Silence | None = None
 
     async def run(self) -> None:
@@ -199,10 +202,14 @@ class LineWorker:
         mono_at_tick = self._clock.mono() - (now_ms - tick) / 1000
         group = self._planned[group.group.group]
         deadline = mono_at_tick + group.every_ms / 1000
-        answers, offsets = await self._answers(group, deadline, mono_at_tick)
+        answers, offsets, exchanges = await self._answers(group, deadline, mono_at_tick)
         values, quality = group.decoder.decode(answers)
         number, memory, counts = group.group.group, self._memory[group.group.group], self.counts
-        judged = memory.judge(tick, steps, values, quality, self._unsure())
+        clocks = {index: exchanges[group.group.points[index].request] for index in memory.clocks.by_point}
+        judged = memory.judge(tick, steps, values, quality, self._unsure(), clocks)
+        for raised, sentence in memory.clocks.news():
+            device = group.group.device
+            self._on_alarm(REASON, raised, f"device {device}: {sentence}", device)
         if not judged.write:
             memory.left_out(judged.silent)
             counts.left_out += 1
@@ -227,12 +234,15 @@ class LineWorker:
 
     async def _answers(
         self, group: PollGroup, deadline: float, mono_at_tick: float
-    ) -> tuple[list[bytes | str], list[int]]:
-        """Ask what the plan wants, and one read more where something is to be learned."""
+    ) -> tuple[list[bytes | str], list[int], list[tuple[float, float]]]:
+        """Ask what the plan wants, and one read more where something is to be learned.
+
+        Returns the answers, their offsets, and when each was asked for and there, in ms from the tick.
+        """
         learning, mono = self.learning[group.group.device], self._clock.mono
         learning.begin(group, mono())
         answers: list[bytes | str] = [""] * len(group.requests)
-        offsets = [0] * len(group.requests)
+        exchanges = [(0.0, 0.0)] * len(group.requests)
         done = PollRound(group.unit_id in self._silent)
         for index in learning.order(group):
             request = group.requests[index]
@@ -242,7 +252,7 @@ class LineWorker:
                 answers[index] = await self._answer(group, request, deadline, done, index, tries)
             else:
                 answers[index] = instead
-            offsets[index] = round((mono() - mono_at_tick) * 1000)
+            exchanges[index] = ((self._asked_at - mono_at_tick) * 1000, (mono() - mono_at_tick) * 1000)
         probe = learning.probe(group)
         if probe is not None and done.instead is None:
             answer = await self._answer(group, probe, deadline, done, PROBE, 1)
@@ -251,7 +261,7 @@ class LineWorker:
         self._judge(group, done.answers)
         done.answers.pop(PROBE, None)
         learning.note(group, done.answers, mono())
-        return answers, offsets
+        return answers, [round(answered) for _, answered in exchanges], exchanges
 
     async def _answer(
         self,
@@ -312,6 +322,13 @@ class LineWorker:
             learning.adopted(groups, now)
             log.warning("device %s is planned anew: %s", device, learning.sentence)
 
+    def clocks(self) -> Iterator[tuple[str, DeviceClock]]:
+        """Yield the clock of each device that has one and was compared, by the device's name."""
+        for number, memory in self._memory.items():
+            for clock in memory.clocks.by_point.values():
+                if clock.last is not None:
+                    yield self._planned[number].group.device, clock
+
     def forget(self, device: str) -> None:
         """Forget what was learned of a device; its next poll goes by its type alone."""
         self.learning[device].forget(self._clock.mono())
@@ -320,6 +337,7 @@ class LineWorker:
         await self._connected()
         link = self._link
         self.counts.requests += 1
+        self._asked_at = self._clock.mono()
         try:
             return await link.read(group.unit_id, request, group.timeout_s, group.pause_s)
         except LinkDown as error:

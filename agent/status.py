@@ -6,6 +6,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
+from agent.deviceclock import DeviceClock
 from agent.learned import shown
 from agent.lineworker import LineWorker
 from agent.store.store import Store
@@ -66,6 +67,7 @@ def snapshot(
             for device, learning in worker.learning.items()
             if learning.learned or learning.searching
         },
+        "clocks": {device: clock_state(clock) for worker in workers for device, clock in worker.clocks()},
         "brokers": {
             broker.options.client_id: {
                 "address": broker.name,
@@ -78,6 +80,20 @@ def snapshot(
         },
         "routes": {route.options.name: route_state(route) for route in routes},
         "alarms": [{"code": code, "device": device, "text": text} for (code, device), text in alarms.items()],
+    }
+
+
+def clock_state(clock: DeviceClock) -> dict[str, object]:
+    """Return how the clock of a device stands beside ours; what is not known is null."""
+    last, drift = clock.last, clock.drift
+    return {
+        "offset_s": None if last is None else round(last.offset_ms / 1000, 3),
+        "offset_within_s": None if last is None else round(last.within_ms / 1000, 3),
+        "compared_ms": None if last is None else round(last.at_ms),
+        "drift_ppm": None if drift is None else round(drift.ppm, 1),
+        "drift_within_ppm": None if drift is None else round(drift.within_ppm, 1),
+        "set": clock.settings,
+        "beyond": clock.beyond,
     }
 
 

@@ -29,6 +29,7 @@ def show(state: dict[str, Any], age_s: float) -> None:
     )
     _lines(console, state)
     _learned(console, state.get("learned", {}))
+    _clocks(console, state.get("clocks", {}))
     _routes(console, state)
     for alarm in state["alarms"]:
         console.print(f"[red]alarm[/] {alarm['code']} {alarm['device']}: {alarm['text']}")
@@ -59,6 +60,21 @@ def _learned(console: Console, learned: dict[str, Any]) -> None:
             ", ".join(f"{name} {count}" for name, count in known["largest"].items()),
             ", ".join(known["holes"]),
             "searching" if known["searching"] else "",
+        )
+    console.print(table)
+
+
+def _clocks(console: Console, clocks: dict[str, Any]) -> None:
+    if not clocks:
+        return
+    table = Table("device's clock", "ahead of ours", "drift", "")
+    for device, known in clocks.items():
+        drift = known["drift_ppm"]
+        table.add_row(
+            device,
+            f"{known['offset_s']:+.1f} s ± {known['offset_within_s']:.1f}",
+            "" if drift is None else f"{drift:+.0f} ppm ± {known['drift_within_ppm']:.0f}",
+            "[red]beyond its bounds[/]" if known["beyond"] else "",
         )
     console.print(table)
 

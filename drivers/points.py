@@ -9,6 +9,7 @@ Deliberately not here: decoding (``drivers.modbus.values``), files (``drivers.ty
 """
 
 import re
+from datetime import UTC, date, datetime
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from enum import Enum
 from functools import cached_property
@@ -158,6 +159,26 @@ class Steps(NamedTuple):
     exp: int
 
 
+def _day(raw: object) -> object:
+    return raw.isoformat() if isinstance(raw, date) else raw
+
+
+class ClockSpec(Noun):
+    """The point is the device's own clock: it counts seconds since a day began in UTC."""
+
+    since: Annotated[str, BeforeValidator(_day), Field(pattern=r"^\d{4}-\d{2}-\d{2}$")]
+    """The day whose beginning is zero, for example ``"2000-01-01"``."""
+    max_offset_ms: Annotated[int, BeforeValidator(_duration), Field(alias="max_offset", gt=0)]
+    """Further off than this, in either way, is wrong."""
+    max_ppm: Annotated[Number, Field(gt=0)] | None = None
+    """So many millionths fast or slow are an alarm."""
+
+    @property
+    def since_ms(self) -> int:
+        """The instant of its zero, UTC, ms since 1970."""
+        return int(datetime.fromisoformat(self.since).replace(tzinfo=UTC).timestamp()) * 1000
+
+
 class SenseSpec(Noun):
     """How the values of a point behave over time (``[point.sense]``); numbers are in the point's unit."""
 
@@ -169,6 +190,8 @@ class SenseSpec(Noun):
     """Unchanged for so long is suspicious."""
     substituted: Annotated[tuple[Number, ...], Strict(False)] = ()
     """Values that the device gives in place of a measured one."""
+    clock: ClockSpec | None = None
+    """The point is the device's own clock, and is compared with the gateway's."""
 
 
 class PointType(Noun):
@@ -334,6 +357,19 @@ def _sense_faults(point: PointType, sense: SenseSpec) -> list[str]:
     for name, value in (("modulus", sense.modulus), *(("substituted", one) for one in sense.substituted)):
         if value is not None and value % step:
             faults.append(f'sense: "{name}" {value} is not a whole number of steps of {step}')
+    return faults + (_clock_faults(point, sense.clock, step) if sense.clock is not None else [])
+
+
+def _clock_faults(point: PointType, clock: ClockSpec, step: Decimal) -> list[str]:
+    faults = []
+    if point.unit != "s" or point.cumulative:
+        faults.append('sense: "clock" is for a point in seconds (unit "s") that is no counter')
+    try:
+        datetime.fromisoformat(clock.since)
+    except ValueError:
+        faults.append(f'sense: "since" {clock.since} is no day of the calendar')
+    if clock.max_offset_ms <= 2000 * step:
+        faults.append(f'sense: "max_offset" is to be more than two steps of the clock, {2 * step} s')
     return faults
 
 

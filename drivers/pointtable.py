@@ -28,7 +28,7 @@ from pydantic_core import ErrorDetails
 
 from core.errors import ConfigError
 from drivers.points import PointType, point_faults
-from drivers.typetext import decimal, duration, fields, marker, toml
+from drivers.typetext import DURATIONS, decimal, duration, fields, marker, toml
 
 MAX_ROWS = 10_000
 """Rows of a table that are read; a device has fewer points."""
@@ -130,7 +130,7 @@ def _cell(key: str, value: object) -> str:
             return str(value.value)
         case Decimal():
             return decimal(value)
-        case int() if key == "every":
+        case int() if key in DURATIONS:
             return duration(value)
         case int() | str():
             return str(value)
@@ -147,7 +147,7 @@ def _columns(noun: type[BaseModel], before: tuple[str, ...] = ()) -> Iterator[_C
         inner = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
         if inner:
             yield from _columns(inner[0], path)
-        elif path[-1] == "every":
+        elif path[-1] in DURATIONS:
             yield _Column(path, "text")
         elif bool in kinds:
             yield _Column(path, "truth")

@@ -26,6 +26,8 @@ from drivers.types import DeviceType
 
 QUOTED = frozenset({"scale", "offset", "resolution"})
 """Decimals that are written in quotes, by custom: others are plain numbers."""
+DURATIONS = frozenset({"every", "frozen", "max_offset"})
+"""Milliseconds that are written with their unit."""
 COMMON = ("table", "type", "byte_order", "word_order")
 """Keys of points that go to ``[defaults]`` when most points have the same."""
 SECTIONS = {"blocks": "block", "points": "point"}
@@ -132,7 +134,7 @@ def toml(key: str, value: object) -> str:
             return str(value).lower()
         case Enum():
             return toml(key, value.value)
-        case int() if key == "every":
+        case int() if key in DURATIONS:
             return json.dumps(duration(value))
         case int():
             return str(value)

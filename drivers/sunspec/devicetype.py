@@ -48,6 +48,11 @@ UNITS = {
 ENERGIES = frozenset({"Wh", "varh", "VAh", "Ah"})
 RATINGS = frozenset({"WHRtg", "WHAvail"})
 """Energies that a battery can hold or holds: they do not count upwards."""
+CLOCKS: dict[tuple[int, str], dict[str, object]] = {
+    # Model 122: "Seconds since 01-01-2000 00:00 UTC". How far it may be off is ours.
+    (122, "Tms"): {"clock": {"since": "2000-01-01", "max_offset": "60s"}},
+}
+"""What makes sense of a point that is the device's own clock."""
 # Ours: to what a float is rounded. Float models state no resolution, and seven digits of noise cost money.
 RESOLUTIONS = {
     "A": "0.001",
@@ -308,6 +313,8 @@ def _keys(
         keys |= {"not_available": ("nan",), "resolution": RESOLUTIONS.get(unit)}
     else:
         keys |= {"not_available": (KINDS[point.kind].marker,), "scale": Decimal(1).scaleb(exponent)}
+    if (model.id, point.name) in CLOCKS:
+        keys["sense"] = CLOCKS[model.id, point.name]
     counts = unit in ENERGIES and point.name.startswith(("Tot", "DCWh", "WH")) and definition.measures
     keys["cumulative"] = KINDS[point.kind].accumulates or (counts and point.name not in RATINGS)
     return keys

@@ -109,3 +109,13 @@ def test_any_text_is_read_or_refused_by_a_sentence(text: str) -> None:
     except ConfigError as error:
         sentence = str(error)
     assert not sentence or sentence.startswith("t.csv")
+
+
+@pytest.mark.parametrize("separator", [",", ";"])
+def test_clock_and_durations_of_sense_survive_a_spreadsheet(separator: str) -> None:
+    clock = {"since": "2000-01-01", "max_offset": "90s", "max_ppm": "2.5"}
+    points = (point("Clock", unit="s", type="uint32", sense={"clock": clock, "frozen": "5min"}),)
+    text = csv_text(points, separator)
+    assert read_csv(text, "t.csv") == points
+    assert "90s" in text
+    assert "5min" in text

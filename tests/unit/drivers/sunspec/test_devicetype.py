@@ -219,6 +219,22 @@ def test_counters_are_cumulative_and_ratings_are_not() -> None:
     assert not {"W", "St", "Evt1", "A_SF", "Hz"} & counters
 
 
+def test_clock_of_a_device_is_compared_with_ours(tmp_path: Path) -> None:
+    status_122 = (122, [0] * 39 + [0x32B0, 0x1234] + [0] * 3)
+    kind = described(common(), inverter_103(), status_122).type
+    clock = kind.point("Tms")
+    assert faults_of(kind) == []
+    assert clock.sense is not None
+    assert clock.sense.clock is not None
+    assert (clock.unit, clock.sense.clock.since, clock.sense.clock.max_offset_ms) == (
+        "s",
+        "2000-01-01",
+        60_000,
+    )
+    save_type(tmp_path / "site.toml", kind)
+    assert load_type("site", (tmp_path,)).point("Tms") == clock
+
+
 def test_second_meter_of_a_device_has_names_of_its_own() -> None:
     kind = described(common(), meter_203(100), meter_203(200)).type
     link = Registers(chain([common(), meter_203(100), meter_203(200)]))
