@@ -136,8 +136,9 @@ class Outbox:
         self._probe_at = -inf
 
     def again(self, ranges: Iterable[Range]) -> None:
-        """Send ranges again although they may be held: the other end asked."""
+        """Send ranges again although they may be held: the other end asked. They go as backlog."""
         for first, last in ranges:
+            self.demote(min(last, self.top) + 1)
             for flight in [f for f in self.flights.values() if f.first <= last and first <= f.last]:
                 self._put_back(flight)
             self.gone.remove(first, last)

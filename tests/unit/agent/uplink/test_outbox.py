@@ -262,6 +262,15 @@ def test_confirmation_of_a_later_message_offers_what_was_lost_before_it_at_once(
     assert box.unconfirmed_bytes == 0
 
 
+def test_what_is_asked_for_again_goes_as_backlog() -> None:
+    box = Outbox((), 1, 40, 1, WAIT_S)
+    box.sent(1, 40, 100, 0.0)
+    box.confirmed([(1, 40)], 0.1)
+    box.again([(11, 20)])
+    assert box.next_live(40) is None
+    assert box.next_backlog() == (11, 20)
+
+
 def test_what_may_still_stand_in_the_brokers_queue_is_not_sent_twice() -> None:
     box = outbox(top=30)
     for at, first in enumerate((1, 11, 21)):
