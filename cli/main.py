@@ -63,6 +63,11 @@ COMMANDS = {
         "List and show device types, and take their points to a spreadsheet and back.",
         "portico types export eastron-sdm630 -o points.csv",
     ),
+    "conformance": Command(
+        "cli.conformance.command:app",
+        "Judge an agent or a head-end that somebody else wrote, line by line.",
+        "portico conformance agent --only A-33 --json",
+    ),
     "certs": Command(
         "certs.cli:app",
         "Create and look at certificates and signing keys for development.",

@@ -35,6 +35,8 @@ JUDGES = ("evidence", "gathered", "judge", "judge_counts", "witness")
 NARROWER: dict[str, set[str]] = {
     # Counterparts that knew the head-end's code would agree with its mistakes.
     "simulator/peers/": {"headend"},
+    # Whoever judges foreign programs knows the wire alone.
+    "cli/conformance/": {"agent", "headend"},
     # The judge of a run reads stores and logs; it shares no code with what it judges.
     **{f"cli/{name}.py": {"agent", "headend"} for name in JUDGES},
 }
@@ -226,6 +228,7 @@ BROKEN = {
     "judge, gathered": ("cli/gathered.py", "import headend", "cli/gathered.py may not import headend"),
     "judge, counts": ("cli/judge_counts.py", "import agent", "cli/judge_counts.py may not import agent"),
     "judge, witness": ("cli/witness.py", "import headend", "cli/witness.py may not import headend"),
+    "conformance": ("cli/conformance/a.py", "import agent", "cli/conformance/ may not import agent"),
     "tests": ("agent/a.py", "from tests.support import x", "agent may not import tests"),
     "inside a function": ("core/a.py", "def f():\n    import cli", "core may not import cli"),
     "for types only": ("core/a.py", "if TYPE_CHECKING:\n    import cli", "core may not import cli"),

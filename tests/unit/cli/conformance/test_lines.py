@@ -1,0 +1,35 @@
+"""The lines themselves: their ids, and the page that describes them."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.conformance.agent_lines import AGENT_LINES, STEPS
+from cli.conformance.lines import Line
+
+PAGE = Path(__file__).parents[4] / "docs" / "conformance.md"
+EVERY: dict[str, tuple[Line[Any], ...]] = {"agent": AGENT_LINES}
+
+
+def rows(lines: tuple[Line[Any], ...]) -> str:
+    told = [f"| {one.id} | {one.sentence} | {one.source} |" for one in lines]
+    return "\n".join(["| line | what must hold | from |", "|---|---|---|", *told])
+
+
+@pytest.mark.parametrize("part", sorted(EVERY))
+def test_the_page_has_every_line_word_for_word(part: str) -> None:
+    found = re.search(rf"<!-- lines: {part} -->\n(.*?)<!-- end -->", PAGE.read_text(), re.DOTALL)
+    assert found is not None
+    assert found[1].strip() == rows(EVERY[part])
+
+
+@pytest.mark.parametrize("part", sorted(EVERY))
+def test_ids_are_unique_and_ascending(part: str) -> None:
+    ids = [one.id for one in EVERY[part]]
+    assert ids == sorted(set(ids))
+
+
+def test_every_step_of_a_line_is_played_somewhere() -> None:
+    assert {step for one in AGENT_LINES for step in one.steps} == set(STEPS)
