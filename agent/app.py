@@ -16,6 +16,7 @@ from typing import Final
 
 from agent import status
 from agent.alarms import Alarms
+from agent.bell import Bell
 from agent.clock import Clock, boot_id
 from agent.config import Connection, connections, types_of
 from agent.config_models import Config, Scheme
@@ -107,6 +108,7 @@ class Agent:
         self.routes: list[Route] = []
         for connection in connections(config):
             self._add_connection(connection)
+        self._bell = Bell(self.clock)
         self.workers = [self._worker(line.name) for line in config.lines]
 
     def _add_connection(self, connection: Connection) -> None:
@@ -172,6 +174,7 @@ class Agent:
             self._unsure,
             {device: known.learned for device, known in self._known.items()},
             self._adopt,
+            self._bell,
         )
 
     def _adopt(self, device: str, learned: Learned, groups: tuple[PollGroup, ...]) -> bool:

@@ -58,6 +58,10 @@ class Clock:
             self.on_step(step)
         return wall
 
+    def left_s(self, at_ms: int) -> float:
+        """Return how long it is until an instant of the wall clock, in seconds; negative when it is over."""
+        return at_ms / 1000 - time.time()
+
     def mono(self) -> float:
         """Return monotonic time in seconds."""
         return time.monotonic()

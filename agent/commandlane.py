@@ -32,7 +32,7 @@ class CommandLane:
         """Acts that found the lane full."""
         self._room = room
         self._waiting: deque[tuple[Act[object], asyncio.Future[object]]] = deque()
-        self._arrived = asyncio.Event()
+        self._pausing: asyncio.Future[None] | None = None
         self._closed = False
 
     async def take(self, act: Act[T]) -> T:
@@ -52,20 +52,19 @@ class CommandLane:
             raise LinkDown(f"{self._room} commands wait for the line already")
         brought: asyncio.Future[object] = asyncio.get_running_loop().create_future()
         self._waiting.append((act, brought))
-        self._arrived.set()
+        if self._pausing is not None and not self._pausing.done():
+            self._pausing.set_result(None)
         return await brought  # type: ignore[return-value]  # of the act that lies beside it
 
     def __bool__(self) -> bool:
         """Whether an act waits."""
         return bool(self._waiting)
 
-    async def pause(self, seconds: float) -> None:
-        """Return after some time, or as soon as an act waits."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self._arrived.wait()
-        except TimeoutError:
-            pass
+    async def pause(self, bell: asyncio.Future[None]) -> None:
+        """Return when a bell rings, or as soon as an act waits."""
+        if not self._waiting:
+            self._pausing = bell
+            await bell
 
     async def give_turns(self, link: ControlLink, connect: Callable[[], Awaitable[None]]) -> None:
         """Let all that wait have their turn; ``connect`` is called before each, and raises ``LinkDown``."""
@@ -82,7 +81,6 @@ class CommandLane:
                 _fail(brought, came)
             elif not brought.done():
                 brought.set_result(came)
-        self._arrived.clear()
 
     def close(self) -> None:
         """End what waits: the line has no owner any more."""

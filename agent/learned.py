@@ -116,9 +116,17 @@ class Learning:
         self._alive = float("-inf")
         """When the device answered last."""
         self._groups: dict[int, PollGroup] = {}
+        self._whole: dict[int, PollGroup] = {}
+        """Groups of which every read was answered, by number."""
         self.adopted(groups, now)
 
     # --- a poll
+
+    def calm(self, group: PollGroup) -> bool:
+        """Tell whether a group is to be asked as planned: there is nothing to order, leave out or try."""
+        if self._lost or self._again or self._dirty or self._spoiled or self._pending is not None:
+            return False
+        return self._whole.get(group.group.group) is group
 
     def order(self, group: PollGroup) -> list[int]:
         """Return in which order to ask: what was answered before comes first, then what was tried least.
@@ -127,6 +135,7 @@ class Learning:
         """
         keys = [key_of(request) for request in group.requests]
         if not self._spoiled and self._answered.issuperset(keys):
+            self._whole[group.group.group] = group
             return list(range(len(keys)))
         return sorted(
             range(len(keys)),
@@ -239,6 +248,7 @@ class Learning:
         self._go_on(now)
 
     def _forget_answers_over(self, request: Request) -> None:
+        self._whole.clear()
         table, first, end = request.table, request.address, request.end
         self._answered = {
             (one, at, count)
@@ -383,6 +393,7 @@ class Learning:
         self._lost.clear()
         self._doubts.clear()
         self._answered.clear()
+        self._whole.clear()
         self._tried.clear()
         self._spoiled.clear()
         self._rejoined.clear()

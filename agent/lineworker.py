@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+from agent.bell import Bell
 from agent.clock import Clock
 from agent.commandlane import CommandLane
 from agent.deviceclock import REASON, DeviceClock
@@ -32,8 +33,8 @@ from drivers.modbus.plan import Request
 
 log = logging.getLogger(__name__)
 
-LOOK_S: Final = 1.0
-"""Longest sleep: a wall clock that was set forward is noticed at the latest then."""
+IDLE_MS: Final = 1000
+"""How often a worker that has nothing to poll looks again."""
 FIRST_PAUSE_S: Final = 1.0
 PROBE: Final = -1
 """Stands for a read that is none of the plan."""
@@ -110,6 +111,7 @@ class LineWorker:
         unsure: Callable[[], bool] = lambda: False,
         learned: Mapping[str, Learned] | None = None,
         adopt: Adopt = lambda device, learned, groups: True,
+        bell: Bell | None = None,
     ) -> None:
         """Prepare.
 
@@ -125,6 +127,7 @@ class LineWorker:
             unsure: tells whether the wall clock is not synchronised now.
             learned: what is known of the devices by name; ``groups`` are planned with it.
             adopt: makes the rows that follow those of the groups as planned anew.
+            bell: wakes the workers of all lines; one of its own where none is given.
         """
         self.name = name
         self.counts = LineCounts()
@@ -134,6 +137,7 @@ class LineWorker:
         self._groups = groups
         self._retries = retries
         self._clock = clock
+        self._bell = bell or Bell(clock)
         self._sink = sink
         self._memory = {
             group.group.group: GroupMemory(
@@ -174,10 +178,10 @@ class LineWorker:
                     schedule.resync(now)
                     continue
                 next_ms = schedule.next_ms()
-                wait_s = LOOK_S if next_ms is None else (next_ms - now) / 1000
                 await self._give_way()
-                if wait_s > 0:
-                    await self.commands.pause(min(wait_s, LOOK_S))
+                if next_ms is None or next_ms > now:
+                    tick = now + IDLE_MS if next_ms is None else next_ms
+                    await self.commands.pause(self._bell.at(tick, self.name))
                     continue
                 for tick, group in schedule.due(now):
                     now = clock.now_ms()
@@ -240,20 +244,22 @@ class LineWorker:
         Returns the answers, their offsets, and when each was asked for and there, in ms from the tick.
         """
         learning, mono = self.learning[group.group.device], self._clock.mono
-        learning.begin(group, mono())
+        calm = learning.calm(group)
+        if not calm:
+            learning.begin(group, mono())
         answers: list[bytes | str] = [""] * len(group.requests)
         exchanges = [(0.0, 0.0)] * len(group.requests)
         done = PollRound(group.unit_id in self._silent)
-        for index in learning.order(group):
+        for index in range(len(answers)) if calm else learning.order(group):
             request = group.requests[index]
-            instead = learning.instead(request)
+            instead = None if calm else learning.instead(request)
             if instead is None:
-                tries = 1 if learning.once(request) else 1 + self._retries
+                tries = 1 if not calm and learning.once(request) else 1 + self._retries
                 answers[index] = await self._answer(group, request, deadline, done, index, tries)
             else:
                 answers[index] = instead
             exchanges[index] = ((self._asked_at - mono_at_tick) * 1000, (mono() - mono_at_tick) * 1000)
-        probe = learning.probe(group)
+        probe = None if calm else learning.probe(group)
         if probe is not None and done.instead is None:
             answer = await self._answer(group, probe, deadline, done, PROBE, 1)
             if PROBE in done.answers:

@@ -23,6 +23,9 @@ log = logging.getLogger(__name__)
 
 SWITCH_S: Final = 0.0005
 """How long another thread may keep the event loop from Python; CPython's own 5 ms is half a fast tick."""
+YOUNG: Final = 20_000
+"""New objects at which Python looks for rings among them. A poll under way holds about twenty; with CPython's
+own 700 a tick of 500 devices is held up ten times while its requests go out."""
 
 
 @contextlib.asynccontextmanager
@@ -70,6 +73,7 @@ async def serve(config: Config, stop: asyncio.Event, ready: Callable[[], None] =
 def _settle() -> None:
     """Keep pauses short from here on: on a grid of 10 ms each one of that length is a missed tick."""
     gc.collect()
+    gc.set_threshold(YOUNG)
     gc.freeze()  # what the start built stays: looking through it again takes 20 to 50 ms each time
     sys.setswitchinterval(SWITCH_S)
 

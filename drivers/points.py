@@ -29,6 +29,9 @@ class Table(Enum):
     INPUT = "input"
     HOLDING = "holding"
 
+    __hash__ = object.__hash__
+    """By identity, as they are compared: that of `Enum` is Python code, and every poll looks tables up."""
+
     @property
     def read_function(self) -> int:
         """Function code that reads it."""
@@ -37,9 +40,10 @@ class Table(Enum):
     @property
     def is_bits(self) -> bool:
         """Whether an address holds one bit; else it holds a register of 16."""
-        return self in (Table.COIL, Table.DISCRETE)
+        return self in _BITS
 
 
+_BITS = frozenset({Table.COIL, Table.DISCRETE})
 _READ_FUNCTION = {Table.COIL: 1, Table.DISCRETE: 2, Table.HOLDING: 3, Table.INPUT: 4}
 
 

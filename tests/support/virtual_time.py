@@ -75,6 +75,9 @@ class VirtualClock(Clock):
     def now_ms(self) -> int:
         return self._looked(self._wall(), self._loop.now)
 
+    def left_s(self, at_ms: int) -> float:
+        return (at_ms - self._wall()) / 1000
+
     def mono(self) -> float:
         return self._loop.now
 

@@ -97,7 +97,12 @@ class Polled:
 
     def _poll(self, group: PollGroup) -> None:
         learning = self.learning
+        calm = learning.calm(group)
         learning.begin(group, self.now)
+        if calm:  # then the worker asks nothing of all this
+            assert learning.order(group) == list(range(len(group.requests)))
+            assert not any(learning.instead(one) or learning.once(one) for one in group.requests)
+            assert learning.probe(group) is None
         got: dict[int, bytes | str] = {}
         asked: dict[int, bytes | str] = {}
         before = len(self.asked)
@@ -285,6 +290,18 @@ def test_points_that_come_back_are_read_together_again() -> None:
     assert len(polled.readable()) == 5
     assert not polled.learning.learned
     assert len(polled.groups[0].requests) == 1
+
+
+def test_a_group_that_answers_everything_is_calm_until_something_is_refused() -> None:
+    holes: set[int] = set()
+    polled = Polled(groups_of(points_at((0, 2), (50, 2))), device(holes))
+    polled.polls(2)
+    assert polled.learning.calm(polled.groups[0])
+    holes.add(0)
+    polled.polls(5)
+    assert not polled.learning.calm(polled.groups[0])
+    polled.learning.forget(polled.now)
+    assert not polled.learning.calm(polled.groups[0])
 
 
 def test_one_refusal_is_no_ground_for_learning() -> None:
