@@ -68,6 +68,11 @@ COMMANDS = {
         "Judge an agent or a head-end that somebody else wrote, line by line.",
         "portico conformance agent --only A-33 --json",
     ),
+    "policy": Command(
+        "policies.cli:app",
+        "Print policies as a table, check them, explain who may command what, and why not.",
+        "portico policy show policy.toml",
+    ),
     "certs": Command(
         "certs.cli:app",
         "Create and look at certificates and signing keys for development.",
