@@ -51,7 +51,6 @@ from drivers.modbus.learned import Learned
 log = logging.getLogger(__name__)
 
 STATUS_S: Final = 2.0
-FUTURE_MS: Final = 86_400_000
 LEAP_MS: Final = 3_600_000
 """After a step forward of more than this the store ages nothing for as long as it keeps."""
 DRAIN_S: Final = 2.0
@@ -159,9 +158,6 @@ class Agent:
         settings = self.config.line(line)
         link = line_link(self.config, settings)
         groups = self.site.on_line(line)
-        # A last tick of days ahead was polled by a clock that was wrong: nothing of that time was lived.
-        ahead = self.clock.now_ms() + FUTURE_MS
-        ticks = {group: tick for group, tick in self.store.data.writer.ticks.items() if tick <= ahead}
         return LineWorker(
             line,
             link,
@@ -169,7 +165,7 @@ class Agent:
             settings.retries,
             self.clock,
             self.store,
-            ticks,
+            self.store.lived,
             self.alarms.tell,
             self._unsure,
             {device: known.learned for device, known in self._known.items()},

@@ -14,7 +14,7 @@ from decimal import Decimal
 from typing import Final
 
 from agent.deviceclock import GroupClocks
-from agent.lived import LivedTicks
+from agent.lived import Lived, LivedTicks
 from agent.sense import GroupSense, Later, Ticket
 from core.manifest import Value
 from drivers.points import PointType
@@ -58,12 +58,12 @@ class GroupMemory:
         points: Sequence[PointType],
         exps: Sequence[int],
         every_ms: int,
-        last_tick: int | None,
+        lived: Lived,
         steps: int,
         by_exception: ByException | None = None,
     ) -> None:
-        """Begin with the last committed tick of the lives before; ``steps`` counts steps of the clock."""
-        self.lived = LivedTicks(last_tick, steps)
+        """Begin with the ticks that the lives before polled; ``steps`` counts steps of the clock."""
+        self.lived = LivedTicks(lived, steps)
         self.sense = GroupSense(points, exps)
         self.clocks = GroupClocks(points, exps, steps)
         self._every_ms = every_ms

@@ -21,6 +21,7 @@ from agent.commandlane import CommandLane
 from agent.deviceclock import REASON, DeviceClock
 from agent.groupmemory import GroupMemory
 from agent.learned import Learning
+from agent.lived import Lived
 from agent.pollround import PollRound, any_answer
 from agent.schedule import LineSchedule
 from agent.sense import Later, Ticket
@@ -106,7 +107,7 @@ class LineWorker:
         retries: int,
         clock: Clock,
         sink: RowSink,
-        last_ticks: dict[int, int],
+        lived: Mapping[int, Lived],
         on_alarm: Callable[[str, bool, str, str], None],
         unsure: Callable[[], bool] = lambda: False,
         learned: Mapping[str, Learned] | None = None,
@@ -122,7 +123,7 @@ class LineWorker:
             retries: how often a request without an answer is repeated.
             clock: wall and monotonic time.
             sink: takes the rows.
-            last_ticks: last committed tick by group number, of lives before.
+            lived: by group number, the ticks that lives before polled.
             on_alarm: (code, raised, sentence, device).
             unsure: tells whether the wall clock is not synchronised now.
             learned: what is known of the devices by name; ``groups`` are planned with it.
@@ -144,7 +145,7 @@ class LineWorker:
                 group.points,
                 group.exps,
                 group.every_ms,
-                last_ticks.get(group.group.group),
+                lived.get(group.group.group, Lived()),
                 clock.steps,
                 group.by_exception,
             )

@@ -12,8 +12,10 @@ from typing import Final
 
 import msgspec
 
+from agent.lived import Lived, joined
 from agent.schedule import missed, tick_at_or_before
 from agent.store.dropping import Terms
+from agent.store.livednote import KEY, LivedNote, read_lived, unknown
 from agent.store.opening import keep_spare
 from agent.store.recordfile import LOOK_BACK, Epoch, RecordFile, is_manifest, ticks_in
 from core.codec import encode_record
@@ -54,6 +56,12 @@ class Past:
     known_top: int
     """Largest id ever noted, in this file or by the heartbeat."""
     before: list[Before] = field(default_factory=list)
+    noted: dict[str, Lived] = field(default_factory=dict)
+    """By group key, the ticks that were polled, of groups of which that was written down."""
+
+    def lived(self, now_ms: int) -> dict[str, Lived]:
+        """Return the ticks that were polled of each group that ever was."""
+        return {key: self.noted.get(key) or unknown(tick, now_ms) for key, tick in self.ticks.items()}
 
     @property
     def reason(self) -> str:
@@ -71,11 +79,32 @@ def look_back(file: RecordFile, control: RecordFile, aside: bool) -> Past:
     safe = ticks_in(heartbeat, "safe")
     # A salvaged file may have holes far back; one that was put back may end before the heartbeat.
     remembered = safe if aside or ended == "restored" else ticks_in(heartbeat, "ticks")
-    ticks = remembered | file.last_ticks(keys, -1 if aside else LOOK_BACK)
+    there = file.last_ticks(keys, -1 if aside else LOOK_BACK)
+    ticks = remembered | there
+    noted = read_lived(file.meta(KEY), there)
+    if aside or ended == "restored":
+        copy = control.meta(KEY)  # it may know of later rows than the file has, or of earlier ones
+        for known in (ticks_in(heartbeat, "ticks"), there):
+            noted = _both(noted, read_lived(copy, known), ticks)
     top = heartbeat.get("top")
     known_top = max(file.top, top if isinstance(top, int) and aside else 0)
     before = list(_told(file, control, heartbeat, aside, known_top))
-    return Past(ended, spans, ticks, safe, known_top, before)
+    return Past(ended, spans, ticks, safe, known_top, before, noted)
+
+
+def _both(one: dict[str, Lived], other: dict[str, Lived], ticks: dict[str, int]) -> dict[str, Lived]:
+    """Join what two files remember: rows of either were polled."""
+    spans = {
+        key: [*one.get(key, Lived()).spans, *other.get(key, Lived()).spans]
+        for key in one.keys() | other.keys()
+        if key in ticks
+    }
+    return {key: Lived(joined(found), ticks[key]) for key, found in spans.items()}
+
+
+def lived_note(past: Past, manifest: Manifest, birth: Birth) -> LivedNote:
+    """Return what the writer goes on with of the ticks that were polled."""
+    return LivedNote(keys_of(manifest), past.lived(birth.now_ms), birth.now_ms)
 
 
 def begin(file: RecordFile, past: Past, epoch: str, birth: Birth, manifest: Manifest) -> Epoch:
@@ -107,6 +136,7 @@ def begin(file: RecordFile, past: Past, epoch: str, birth: Birth, manifest: Mani
             file.insert([(file.top + 1, 0, last, encode_record(gap))])
         file.set_meta("inode", str(file.path.stat().st_ino))
         file.note_ticks(past.ticks | begun_ticks(past, manifest, birth))
+        file.set_meta(KEY, lived_note(past, manifest, birth).text())
     return begun
 
 

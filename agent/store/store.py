@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from agent.lived import Lived
 from agent.sense import Later, Ticket
 from agent.store import birth as births
 from agent.store import opening
@@ -27,6 +28,7 @@ from agent.store.birth import Birth
 from agent.store.connection import connect, file_bytes, translated, wal_of
 from agent.store.dropping import Terms
 from agent.store.housekeeping import Heartbeat, Housekeeper, explain
+from agent.store.livednote import KEY
 from agent.store.missed import Missed
 from agent.store.recordfile import Epoch, RecordFile, RouteState, Stored, read_records
 from agent.store.room import INSIDE_CHECKPOINT, Floor, Room, RoomCounts, keep_room_inside
@@ -87,6 +89,8 @@ class Store:
         """Called in the event loop: (code, raised, text)."""
         self.on_manifest: list[Callable[[], None]] = []
         """Called in the event loop when another manifest is in force."""
+        self.lived: dict[int, Lived] = {}
+        """By group number, the ticks that lives before polled."""
         self.fatal: asyncio.Event = asyncio.Event()
         """Set when the store cannot go on: the agent ends and is started again."""
         self.fatal_error: StoreError | None = None
@@ -185,6 +189,10 @@ class Store:
         )
         ticks = {numbers[key]: tick for key, tick in past.ticks.items() if key in numbers}
         begun = {numbers[key]: tick for key, tick in births.begun_ticks(past, self.manifest, birth).items()}
+        lived = past.lived(birth.now_ms)
+        self.lived = {numbers[key]: one for key, one in lived.items() if key in numbers}
+        note = births.lived_note(past, self.manifest, birth)
+        note.on_change = self._keep_lived
         data.writer = Writer(
             data.file,
             Missed(self.manifest.groups, ticks, past.reason, begun),
@@ -193,6 +201,7 @@ class Store:
             lambda error: self._trouble(data, "store-unwritable", error),
             self._housekeep,
             self._manifest_committed,
+            note,
         )
         control.writer = Writer(
             control.file,
@@ -202,6 +211,11 @@ class Store:
             lambda error: self._trouble(control, "control-unwritable", error),
             self._housekeep_control,
         )
+        self._keep_lived(note.text())
+
+    def _keep_lived(self, text: str) -> None:
+        """Keep a copy where the loss of the readings does not take it."""
+        self.control.writer.call(lambda file: file.set_meta(KEY, text))
 
     # --- appending and reading
 

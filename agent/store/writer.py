@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol, TypeVar
 
 from agent.store.connection import translated
+from agent.store.livednote import KEY, LivedNote
 from agent.store.missed import Missed
 from agent.store.recordfile import RecordFile
 from core.codec import encode_record
@@ -37,6 +38,8 @@ LOOK_S: Final = 1.0
 RETRY_S: Final = 1.0
 """Pause before a failed commit is tried again."""
 LATENCIES_KEPT: Final = 4096
+STEP: Final = "clock-step"
+"""Why ticks before a row may be missing: the clock was stepped."""
 
 
 @dataclass(slots=True)
@@ -98,6 +101,7 @@ class Writer:
         on_trouble: Callable[[StoreError | None], None],
         idle: Callable[["Writer"], bool],
         on_manifest: Callable[[int, Manifest], None] = lambda id_, manifest: None,
+        lived: LivedNote | None = None,
     ) -> None:
         """Prepare; :meth:`start` begins.
 
@@ -112,12 +116,14 @@ class Writer:
                 housekeeping and tells whether more waits.
             on_manifest: called in the writer's thread with the id from which a committed manifest is in
                 force, before ``on_commit``.
+            lived: which ticks were polled; the writer's own from now on.
         """
         self.file = file
         self.counts = WriterCounts()
         self.trouble: StoreError | None = None
         self.crashed: BaseException | None = None
         self.missed = missed
+        self.lived = lived or LivedNote()
         self._window_s = window_s
         self._on_commit = on_commit
         self._on_trouble = on_trouble
@@ -252,17 +258,21 @@ class Writer:
         rows, ticks, firsts, gap_ticks = self._built(batch)
         changes = (waiting.manifest for waiting in batch if waiting.manifest is not None)
         manifests = list(zip((row[0] for row in rows if row[1] == -1), changes, strict=True))
+        lived = self.lived.after((one.grp, one.tick, one.reason == STEP) for one in batch if one.grp > 0)
         try:
             with file.transaction():
                 file.insert(rows)
                 for id_, manifest in manifests:
                     file.add_manifest(manifest.hash(), id_, manifest.encode())
+                if lived.news:
+                    file.set_meta(KEY, self.lived.text(lived))
         except sqlite3.Error as error:
             self._failed(translated(error, file.path))
             return False
         done = time.monotonic()
         with self._wake:  # append() tells of refused ticks at any time
             self.missed.committed(ticks, firsts)
+        self.lived.keep(lived)
         self._count(batch, gap_ticks, begun, done)
         for id_, manifest in manifests:
             self._on_manifest(id_, manifest)
@@ -299,7 +309,7 @@ class Writer:
                     last_tick=hole.last,
                     ticks=hole.ticks,
                     reason=hole.reason,
-                    unknown_extent=hole.unknown_extent or waiting.reason == "clock-step",
+                    unknown_extent=hole.unknown_extent or waiting.reason == STEP,
                 )
                 gap_ticks += gap.ticks
                 rows.append((next_id, 0, tick, encode_record(gap)))

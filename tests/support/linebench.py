@@ -13,8 +13,9 @@ import pytest
 
 from agent.config import parse_config
 from agent.lineworker import LineWorker
+from agent.lived import Lived
 from agent.sense import Later, Ticket
-from agent.site import PollGroup, build_site
+from agent.site import PollGroup, Site, build_site
 from core.codec import row_bytes
 from core.errors import LinkDown, NoAnswer
 from core.records import Row
@@ -48,10 +49,12 @@ owner = "dso.example"
 """
 
 
+def site_of(retries: int = 1) -> Site:
+    return build_site(parse_config(CONFIG.format(retries=retries), Path("/etc/gateway.toml")), load_type)
+
+
 def groups_of(retries: int = 1) -> tuple[PollGroup, ...]:
-    return build_site(
-        parse_config(CONFIG.format(retries=retries), Path("/etc/gateway.toml")), load_type
-    ).groups
+    return site_of(retries).groups
 
 
 @dataclass
@@ -175,7 +178,7 @@ class Bench:
 
 
 def bench(
-    clock: VirtualClock, answer: Answer, retries: int = 1, ticks: dict[int, int] | None = None
+    clock: VirtualClock, answer: Answer, retries: int = 1, lived: dict[int, Lived] | None = None
 ) -> Bench:
     link, sink = ScriptedLink(answer), Sink()
     alarms: list[tuple[str, bool, str]] = []
@@ -186,7 +189,7 @@ def bench(
         retries,
         clock,
         sink,
-        ticks or {},
+        lived or {},
         lambda code, raised, text, device: alarms.append((code, raised, device)),
     )
     return Bench(clock, link, sink, worker, alarms)

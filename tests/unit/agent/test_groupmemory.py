@@ -3,6 +3,7 @@
 from decimal import Decimal
 
 from agent.groupmemory import ByException, GroupMemory
+from agent.lived import Lived
 from core.manifest import Value
 from drivers.points import PointType
 
@@ -24,7 +25,7 @@ POINTS = (point("PhVphA", 0), point("Hz", 1))
 
 def memory(heartbeat_ms: int = 60_000, bands: tuple[str, str] = ("0.5", "0"), **first: object) -> GroupMemory:
     report = ByException(heartbeat_ms, tuple(map(Decimal, bands)))
-    return GroupMemory(POINTS, (-1, -1), EVERY, None, 0, report)
+    return GroupMemory(POINTS, (-1, -1), EVERY, Lived(), 0, report)
 
 
 def play(
@@ -81,13 +82,13 @@ def test_the_end_of_silence_is_written_and_names_the_span() -> None:
     quiet: tuple[list[Value], dict[str, list[str]]] = ([None, None], {"*": ["timeout"]})
     back_off: tuple[list[Value], dict[str, list[str]]] = ([None, None], {"*": ["backoff"]})
     polls = [*good(2300), quiet, back_off, quiet, *good(2300)]
-    whole = GroupMemory(POINTS, (-1, -1), EVERY, None, 0)
+    whole = GroupMemory(POINTS, (-1, -1), EVERY, Lived(), 0)
     assert play(whole, polls) == [(0, "overrun"), (1, "overrun"), (4, "no-answer")]
 
 
 def test_a_refusal_is_an_answer_and_written_at_each_tick() -> None:
     refused: tuple[list[Value], dict[str, list[str]]] = ([None, None], {"*": ["exception-2"]})
-    whole = GroupMemory(POINTS, (-1, -1), EVERY, None, 0)
+    whole = GroupMemory(POINTS, (-1, -1), EVERY, Lived(), 0)
     assert len(play(whole, [refused] * 3)) == 3
 
 

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from agent.lived import Lived
 from drivers.modbus.plan import Request
 from tests.support.linebench import bench, for_seconds, prompt
 from tests.support.virtual_time import NOON, VirtualClock, VirtualTimeLoop, run_virtually
@@ -78,7 +79,7 @@ def test_a_step_noticed_by_another_line_while_a_poll_is_under_way_comes_after_it
 
 def test_a_tick_before_the_last_of_an_earlier_life_is_marked_as_lived_twice() -> None:
     async def main(loop: VirtualTimeLoop, clock: VirtualClock) -> None:
-        b = bench(clock, prompt, ticks={1: NOON + 20_000})
+        b = bench(clock, prompt, lived={1: Lived(((0, NOON + 20_000),), NOON + 20_000)})
         await for_seconds(b.worker, 35)
         marks = {(row.tick - NOON) // 1000: row.quality for row in b.sink.rows if row.group == 1}
         assert marks == {10: {"*": ["clock-back"]}, 20: {"*": ["clock-back"]}, 30: {}}
