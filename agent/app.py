@@ -11,6 +11,7 @@ import ssl
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from hashlib import sha256
 from importlib import metadata
 from typing import Final
 
@@ -34,8 +35,10 @@ from agent.lineworker import LineWorker
 from agent.notify import WATCHDOG, Notifier
 from agent.notify import status as systemd_status
 from agent.site import PollGroup, Site, build_site
+from agent.store.recordfile import RecordFile
 from agent.store.room import Floor
 from agent.store.store import Birth, Store, StoreOptions
+from agent.uplink.auditheads import AuditHeads
 from agent.uplink.broker import Broker, BrokerOptions
 from agent.uplink.route import Route
 from agent.uplink.sender import RouteOptions
@@ -51,6 +54,7 @@ from drivers.modbus.learned import Learned
 log = logging.getLogger(__name__)
 
 STATUS_S: Final = 2.0
+CONFIGURATION_NOTE: Final = "configuration"
 LEAP_MS: Final = 3_600_000
 """After a step forward of more than this the store ages nothing for as long as it keeps."""
 DRAIN_S: Final = 2.0
@@ -100,6 +104,7 @@ class Agent:
             self.site.manifest,
         )
         self._keep_learned(forget)
+        self._audit_configuration()
         self.alarms = Alarms(self.store, self.clock.now_ms)
         self.store.on_alarm = self.alarms.tell
         self.clock.on_step = self._stepped
@@ -108,6 +113,7 @@ class Agent:
         for connection in connections(config):
             self._add_connection(connection)
         self._bell = Bell(self.clock)
+        self.audit_heads = AuditHeads(gateway.id, self.store, self.key, self.brokers, self.clock.now_ms)
         self.workers = [self._worker(line.name) for line in config.lines]
 
     def _add_connection(self, connection: Connection) -> None:
@@ -173,6 +179,19 @@ class Agent:
             self._bell,
         )
 
+    def _audit_configuration(self) -> None:
+        """Tell in the audit when this configuration is not the one of the start before."""
+        digest = sha256(self.config.model_dump_json().encode()).hexdigest()
+        at = self.clock.now_ms()
+
+        def compare(file: RecordFile) -> None:
+            before = file.meta(CONFIGURATION_NOTE)
+            if before != digest:
+                file.set_meta(CONFIGURATION_NOTE, digest)
+                self.store.audit("configuration", {"sha256": digest, "before": before}, at)
+
+        self.store.control.writer.call(compare)
+
     def _adopt(self, device: str, learned: Learned, groups: tuple[PollGroup, ...]) -> bool:
         """Put the plan of a device in force that fits what was learned of it: rows from now on are of it."""
         site = self.site.with_groups(groups)
@@ -236,6 +255,7 @@ class Agent:
             round(time.monotonic() * 1000),
             self.clock.state(),
         )
+        self.store.audit("clock-step", {"step_ms": step_ms, "state": state}, at)
         log.warning("the wall clock was stepped by %+.3f s", step_ms / 1000)
         if step_ms > LEAP_MS:
             self.store.distrust_clock_for(self.config.gateway.keep.s)
@@ -282,6 +302,7 @@ class Agent:
                 self._clock_state = state
                 self.store.clock_synchronised = state == "synchronised"
                 at, mono = self.clock.now_ms(), round(time.monotonic() * 1000)
+                self.store.audit("clock", {"state": state}, at)
                 self.store.append_record(
                     at,
                     lambda seq, s=state, a=at, m=mono: ClockRecord(seq, a, boot_id(), s, 0, m),  # type: ignore[misc]

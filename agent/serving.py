@@ -7,6 +7,7 @@ moment, sent before the end.  Not here: the parts themselves (`agent.app`).
 
 import asyncio
 import contextlib
+import functools
 import gc
 import logging
 import signal
@@ -51,8 +52,9 @@ async def serve(config: Config, stop: asyncio.Event, ready: Callable[[], None] =
         running("broker", [(broker.name, broker.run) for broker in agent.brokers]),
     ):
         async with running("route", [(route.options.name, route.run) for route in agent.routes]):
+            report = functools.partial(agent.report, notifier)
             workers = [(worker.name, worker.run) for worker in agent.workers]
-            async with running("line", [*workers, ("report", lambda: agent.report(notifier))]):
+            async with running("line", [*workers, ("report", report), ("audit", agent.audit_heads.run)]):
                 _settle()
                 notifier.tell(READY)
                 ready()

@@ -43,6 +43,11 @@ COMMANDS = {
         "Look into the gateway's store: statistics, latest rows, export, verification.",
         "portico store stats var/gw-0001",
     ),
+    "audit": Command(
+        "agent.audit_cli:app",
+        "Read a gateway's audit log, verify it, prove an entry, export it.",
+        "portico audit verify var/gw-0001",
+    ),
     "simulate": Command(
         "simulator.cli:app",
         "Serve simulated devices on real lines, from a scenario file, with faults.",

@@ -29,7 +29,7 @@ from core.ids import books_born_ms, is_epoch, is_hash, name_fault
 from core.manifest import EXACT as EXACT
 from core.manifest import Group, Value, ValueKind, manifest_fault
 from core.quality import reason_fault
-from core.records import Ask, Confirmation, Record, Row, State, StreamMessage
+from core.records import Ask, AuditHead, Confirmation, Record, Row, State, StreamMessage
 
 MAGIC = b"P1"
 HEAD = 76
@@ -40,6 +40,9 @@ MAX_BODY = 32 << 20
 """Longest body accepted after decompression, bytes: a bound against bombs."""
 COMPRESS_ABOVE = 200
 """Bodies up to this many bytes stay plain JSON: below, zlib gains little."""
+MAX_PROOFS = 64
+MAX_PATH = 64
+"""Hashes in a proof: a log of 2^64 entries needs no more."""
 SEARCHED = 64 << 10
 """How much of a body is searched for a certificate before the signature is known to hold, bytes."""
 
@@ -149,6 +152,7 @@ _stream = msgspec.json.Decoder(StreamMessage)
 _confirmation = msgspec.json.Decoder(Confirmation)
 _ask = msgspec.json.Decoder(Ask)
 _state = msgspec.json.Decoder(State)
+_audit_head = msgspec.json.Decoder(AuditHead)
 
 
 def row_body(
@@ -188,8 +192,8 @@ def encode_record(record: Record) -> bytes:
     return _encode(record)
 
 
-def encode_plain(message: Confirmation | Ask | State) -> bytes:
-    """Return the body of a confirmation, a question or a state."""
+def encode_plain(message: Confirmation | Ask | State | AuditHead) -> bytes:
+    """Return the body of a confirmation, a question, a state or a head of an audit log."""
     return _encode(message)
 
 
@@ -257,6 +261,16 @@ def decode_state(body: bytes) -> State:
     message = _parsed(_state, body, "state")
     if message.v != 1 or name_fault(message.gateway):
         raise WireError("not a state: unknown version or malformed gateway name")
+    return message
+
+
+def decode_audit_head(body: bytes) -> AuditHead:
+    """Return the head of an audit log, its note not judged yet; :class:`WireError` when it is none."""
+    message = _parsed(_audit_head, body, "head of an audit log")
+    if message.v != 1 or name_fault(message.gateway):
+        raise WireError("not a head of an audit log: unknown version or malformed gateway name")
+    if len(message.proofs) > MAX_PROOFS or any(len(one.path) > MAX_PATH for one in message.proofs):
+        raise WireError(f"more than {MAX_PROOFS} proofs, or over {MAX_PATH} hashes in one")
     return message
 
 

@@ -86,6 +86,10 @@ class StoreTooNew(StoreError):
     """The file was written by a later version of Portico."""
 
 
+class AuditUnavailable(StoreError):
+    """An entry of the audit cannot be written: what it would tell must not be done."""
+
+
 class UplinkError(PorticoError):
     """The network or the broker."""
 

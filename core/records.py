@@ -288,3 +288,24 @@ class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     policy: str = ""
     assignment: str = ""
     x: Extra = {}
+
+
+class AuditProof(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """That the log of a head continues the log of an earlier size (RFC 9162 2.1.4)."""
+
+    size: Count
+    path: list[str] = []
+    """Hashes, base64."""
+
+
+class AuditHead(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The head of a gateway's audit log; who keeps heads notices a log that was cut or rewritten."""
+
+    v: int
+    gateway: str
+    note: str
+    """C2SP checkpoint: origin, size, root and the signature of the gateway's key."""
+    at: Instant = 0
+    proofs: list[AuditProof] = []
+    """From heads published before, the latest first."""
+    x: Extra = {}

@@ -61,6 +61,16 @@ def manifest_topic(gateway: str, entity: str) -> str:
     return f"{ROOT}/{gateway}/manifest/{entity}"
 
 
+def audit_topic(gateway: str) -> str:
+    """Return the retained topic of the head of a gateway's audit log."""
+    return f"{ROOT}/{gateway}/evt/audit"
+
+
+def audit_filter() -> str:
+    """Return the subscription to the audit heads of every gateway."""
+    return f"{ROOT}/+/evt/audit"
+
+
 def stream_filter(entity: str) -> str:
     """Return the subscription of a collector: every gateway, every lane of one entity."""
     return f"{ROOT}/+/stream/{entity}/+"

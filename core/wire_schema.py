@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from core.manifest import Manifest
-from core.records import Ask, Confirmation, State, StreamMessage
+from core.records import Ask, AuditHead, Confirmation, State, StreamMessage
 
 BODIES: Final[dict[str, type[msgspec.Struct]]] = {
     "stream": StreamMessage,
@@ -20,6 +20,7 @@ BODIES: Final[dict[str, type[msgspec.Struct]]] = {
     "ask": Ask,
     "state": State,
     "manifest": Manifest,
+    "evt": AuditHead,
 }
 """What lies in a sealed message, by the third level of its topic."""
 

@@ -66,10 +66,29 @@ AUDIT_TABLES: Final = (
        ) STRICT""",
 )
 
+CHAINED_AUDIT: Final = (
+    # Hash of the entry and the leaf before it; entries of the first version get theirs at opening.
+    "ALTER TABLE event ADD COLUMN leaf BLOB",
+    # One row: peaks of the whole tree and its last leaf; the same for what was dropped by age.
+    """CREATE TABLE tree (
+         one INTEGER PRIMARY KEY CHECK (one = 1),
+         size INTEGER NOT NULL,
+         peaks BLOB NOT NULL,
+         last BLOB NOT NULL,
+         dropped INTEGER NOT NULL,
+         dropped_peaks BLOB NOT NULL,
+         dropped_last BLOB NOT NULL
+       ) STRICT""",
+    # Checkpoints that were signed.
+    "CREATE TABLE head (size INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL, note TEXT NOT NULL) STRICT",
+    """CREATE TRIGGER event_stays BEFORE UPDATE ON event WHEN OLD.leaf IS NOT NULL
+       BEGIN SELECT RAISE(ABORT, 'the audit is append only'); END""",
+)
+
 MIGRATIONS: Final[dict[str, tuple[tuple[str, ...], ...]]] = {
     "readings": (RECORD_TABLES,),
     "control": ((*RECORD_TABLES, ROOM_TABLE),),
-    "audit": ((*AUDIT_TABLES, ROOM_TABLE),),
+    "audit": ((*AUDIT_TABLES, ROOM_TABLE), CHAINED_AUDIT),
 }
 """For each file: the statements that lead from version n to n + 1."""
 

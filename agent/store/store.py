@@ -24,6 +24,7 @@ from agent.lived import Lived
 from agent.sense import Later, Ticket
 from agent.store import birth as births
 from agent.store import opening
+from agent.store.audit import Head
 from agent.store.birth import Birth
 from agent.store.connection import connect, file_bytes, translated, wal_of
 from agent.store.dropping import Terms
@@ -276,6 +277,22 @@ class Store:
         """Append to the audit file, by the control writer's thread."""
         self.control.writer.call(lambda _: self._audit.append(at_ms, kind, body))
 
+    async def audited(self, kind: str, body: dict[str, object], at_ms: int) -> int:
+        """Append to the audit file and return the entry's number; `AuditUnavailable` when it cannot be.
+
+        What is refused by that must not be done: nobody would ever know of it.
+        """
+        job = self.control.writer.call(lambda _: self._audit.append_now(at_ms, kind, body))
+        return await asyncio.wrap_future(job)
+
+    async def audit_head(self) -> Head:
+        """Return the audit log as it is now, with the proofs from heads published before."""
+        return await asyncio.wrap_future(self.control.writer.call(lambda _: self._audit.head()))
+
+    def note_audit_head(self, size: int, at_ms: int, note: str) -> None:
+        """Keep a head that is being published; the next ones are proved to continue it."""
+        self.control.writer.call(lambda _: self._audit.note_head(size, at_ms, note))
+
     async def read(self, lane: Lane, first: int, last: int, limit: int) -> list[Stored]:
         """Return committed records with ids in first..last, at most ``limit``, in order."""
         return await self._loop.run_in_executor(self._reader, self._read, lane.file.path, first, last, limit)
@@ -357,6 +374,7 @@ class Store:
     def _housekeep_control(self, writer: Writer) -> bool:
         if self._audit.waiting:
             self._audit.retry()
+        self._audit.drop_old()
         return False
 
     # --- looking and closing

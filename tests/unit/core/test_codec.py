@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from core.codec import (
     decode_ask,
+    decode_audit_head,
     decode_confirmation,
     decode_state,
     decode_stream,
@@ -23,10 +24,11 @@ from core.codec import (
 )
 from core.errors import WireError
 from core.manifest import EXACT, Value, decode_manifest
-from core.records import Ask, Confirmation, Row, State, StreamMessage
+from core.records import Ask, AuditHead, Confirmation, Row, State, StreamMessage
 from tests.unit.core.wire_made import (
     any_rows,
     asks,
+    audit_heads,
     confirmations,
     manifests,
     sequences,
@@ -57,6 +59,7 @@ CONFIRMATION: Final[dict[str, Any]] = {
 }
 ASK: Final[dict[str, Any]] = {"v": 1, "books": BOOKS, "n": 8, "ranges": {EPOCH: [[6, 8]]}}
 STATE: Final[dict[str, Any]] = {"v": 1, "gateway": "gw-0001", "online": True}
+HEAD: Final[dict[str, Any]] = {"v": 1, "gateway": "gw-0001", "note": "portico/v1/gw-0001/evt/audit\n0\n"}
 
 Decoder = Callable[[bytes], object]
 DECODERS: Final[dict[str, tuple[Decoder, dict[str, Any]]]] = {
@@ -64,6 +67,7 @@ DECODERS: Final[dict[str, tuple[Decoder, dict[str, Any]]]] = {
     "confirmation": (decode_confirmation, CONFIRMATION),
     "ask": (decode_ask, ASK),
     "state": (decode_state, STATE),
+    "audit-head": (decode_audit_head, HEAD),
 }
 
 
@@ -106,6 +110,17 @@ def test_state_reads_back(message: State) -> None:
     assert decode_state(encode_plain(message)) == message
 
 
+@given(audit_heads)
+def test_audit_head_reads_back(message: AuditHead) -> None:
+    assert decode_audit_head(encode_plain(message)) == message
+
+
+def test_audit_head_with_more_than_anybody_needs_is_refused() -> None:
+    assert "64 proofs" in refused(decode_audit_head, body(HEAD | {"proofs": [{"size": 1}] * 65}))
+    long = [{"size": 1, "path": ["AA=="] * 65}]
+    assert "64 hashes" in refused(decode_audit_head, body(HEAD | {"proofs": long}))
+
+
 @given(any_rows, sequences)
 def test_row_in_the_store_becomes_the_row_of_the_wire_by_its_sequence(row: Row, seq: int) -> None:
     stored = row_body(row.tick, row.group, row.offsets, row.values, row.quality)
@@ -135,7 +150,7 @@ def test_a_member_that_is_not_known_is_refused_and_named(kind: str) -> None:
 def test_members_that_a_later_version_adds_in_x_are_kept(kind: str) -> None:
     decode, document = DECODERS[kind]
     message = decode(body(document | {"x": {"ratios": {"3": 80}}}))
-    assert isinstance(message, StreamMessage | Confirmation | Ask | State)
+    assert isinstance(message, StreamMessage | Confirmation | Ask | State | AuditHead)
     assert message.x == {"ratios": {"3": 80}}
 
 
@@ -226,7 +241,7 @@ def test_changed_bytes_are_read_or_refused_and_nothing_else(kind: str, places: l
     except WireError:
         return
     # What is taken can be written and read again: nothing half-read came through.
-    assert isinstance(message, StreamMessage | Confirmation | Ask | State)
+    assert isinstance(message, StreamMessage | Confirmation | Ask | State | AuditHead)
     assert decode(msgspec.json.encode(message)) == message
 
 

@@ -24,6 +24,7 @@ from core.codec import (
     HEAD,
     carried_certificate,
     decode_ask,
+    decode_audit_head,
     decode_confirmation,
     decode_state,
     decode_stream,
@@ -46,6 +47,7 @@ DECODE: Final[dict[str, Callable[[bytes], msgspec.Struct]]] = {
     "confirm": decode_confirmation,
     "ask": decode_ask,
     "state": decode_state,
+    "evt": decode_audit_head,
     "manifest": decode_manifest,
 }
 

@@ -18,12 +18,17 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.x509.oid import NameOID
 
+from certs.note import signed_note
+from core.checkpoint import Checkpoint
 from core.codec import encode_plain, encode_record, encode_stream, row_body, row_bytes, seal
 from core.manifest import Group, Manifest, Point, ValueKind
+from core.merkle import Tree, leaf_hash
 from core.ownership import Ownership
 from core.records import (
     Alarm,
     Ask,
+    AuditHead,
+    AuditProof,
     Before,
     Clock,
     Confirmation,
@@ -35,7 +40,7 @@ from core.records import (
     State,
     StreamMessage,
 )
-from core.topics import Lane, StreamTopic, ask_topic, confirm_topic, manifest_topic, state_topic
+from core.topics import Lane, StreamTopic, ask_topic, audit_topic, confirm_topic, manifest_topic, state_topic
 from tests.unit.core.wire_made import Key, ed25519_key, p256_key
 
 DOCUMENT: Final = Path(__file__).parents[3] / "docs" / "wire.md"
@@ -135,6 +140,18 @@ def certificate() -> str:
     return base64.b64encode(made.public_bytes(serialization.Encoding.DER)).decode()
 
 
+def audit_head() -> AuditHead:
+    """Return the head of a log of five entries, with the proof from its first three."""
+    leaves = [leaf_hash(b"entry %d" % number) for number in range(1, 6)]
+    tree = Tree(lambda begin, end: leaves[begin:end])
+    origin = audit_topic(GATEWAY)
+    key = ed25519.Ed25519PrivateKey.from_private_bytes(SEED)
+    text = Checkpoint(origin, 5, tree.root(5)).text()
+    path = [base64.b64encode(one).decode() for one in tree.consistency(3, 5)]
+    note = signed_note(text, origin, key.public_key(), key.sign)
+    return AuditHead(1, GATEWAY, note, AT + 900_000, [AuditProof(3, path)])
+
+
 def examples() -> list[Example]:
     """Return every example, in the order of the document."""
     gateway, collector = gateway_key(), collector_key()
@@ -223,6 +240,7 @@ def examples() -> list[Example]:
         Example("confirmation", confirm_topic(GATEWAY, ENTITY), encode_plain(confirmation), collector),
         Example("question", ask_topic(GATEWAY, ENTITY), encode_plain(ask), collector),
         Example("state", state_topic(GATEWAY), encode_plain(state), gateway),
+        Example("audit", audit_topic(GATEWAY), encode_plain(audit_head()), gateway),
         Example("manifest", manifest_topic(GATEWAY, ENTITY), MANIFEST.view(ENTITY).encode(), gateway),
     ]
 

@@ -19,6 +19,8 @@ from core.quality import reasons
 from core.records import (
     Alarm,
     Ask,
+    AuditHead,
+    AuditProof,
     Before,
     Clock,
     Confirmation,
@@ -284,6 +286,17 @@ states = st.builds(
     instance=texts,
     policy=texts,
     assignment=texts,
+    x=extras,
+)
+
+
+audit_heads = st.builds(
+    AuditHead,
+    v=st.just(1),
+    gateway=names,
+    note=texts,
+    at=instants,
+    proofs=st.lists(st.builds(AuditProof, size=counts, path=st.lists(texts, max_size=4)), max_size=4),
     x=extras,
 )
 
