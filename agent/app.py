@@ -181,7 +181,7 @@ class Agent:
 
     def _audit_configuration(self) -> None:
         """Tell in the audit when this configuration is not the one of the start before."""
-        digest = sha256(self.config.model_dump_json().encode()).hexdigest()
+        digest = sha256(repr(self.config).encode()).hexdigest()
         at = self.clock.now_ms()
 
         def compare(file: RecordFile) -> None:

@@ -40,6 +40,7 @@ GATEWAY_RULES: Final = (
 ENTITY_RULES: Final = (
     ("read", "+/stream/{id}/#"),
     ("read", "+/state"),
+    ("read", "+/evt/audit"),
     ("read", "+/manifest/{id}"),
     ("write", "+/confirm/{id}"),
     ("write", "+/ask/{id}"),

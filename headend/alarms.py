@@ -27,6 +27,9 @@ class Code(StrEnum):
     BOOKS_AHEAD = "books-id-ahead"
     CLOCK_AHEAD = "impossible-time"
     BROKER_REFUSED = "broker-refused"
+    AUDIT_REWRITTEN = "audit-rewritten"
+    AUDIT_CUT = "audit-cut"
+    AUDIT_UNPROVEN = "audit-unproven"
 
 
 @dataclass(slots=True)

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from core.errors import ConfigError
 from headend.cli_options import DEFAULT_CONFIG, BooksFile, Config, Json, books_path, console
 from headend.completeness import Completeness, completeness
 from headend.instants import instant
@@ -168,6 +169,46 @@ def list_gateways(config: Config = DEFAULT_CONFIG, books: BooksFile = None, as_j
             claims.get("software", ""),
         )
     console().print(table)
+
+
+@app.command("audit", epilog="Example: portico headend audit --gateway gw-0001 --note > head.txt")
+def list_audit_heads(
+    config: Config = DEFAULT_CONFIG,
+    books: BooksFile = None,
+    gateway: Annotated[str, typer.Option(help="Of this gateway.")] = "",
+    note: Annotated[bool, typer.Option("--note", help="The last head alone, as it was signed.")] = False,
+    as_json: Json = False,
+) -> None:
+    """List the heads of the gateways' audit logs. Exit code 1 where one was cut or rewritten."""
+    path = books_path(config, books)
+    connection = open_reader(path)
+    with translated(path):
+        found = connection.execute(
+            "SELECT gateway, size, hex(root), at_ms, received_ms, verdict, note FROM audit_head "
+            "WHERE ?1 = '' OR gateway = ?1 ORDER BY gateway, no DESC",
+            (gateway,),
+        ).fetchall()
+    connection.close()
+    if note:
+        if not gateway or not found:
+            raise ConfigError("no head is known: name a --gateway that `portico headend audit` lists")
+        typer.echo(found[0][-1], nl=False)
+        return
+    bad = False
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for title in ("gateway", "entries", "signed", "received", "verdict", "root"):
+        table.add_column(title, no_wrap=True)
+    for name, size, root, at_ms, received_ms, verdict, text in found:
+        bad = bad or verdict in ("cut", "rewritten")
+        if as_json:
+            document = {"gateway": name, "size": size, "root": root.lower(), "at": instant(at_ms)}
+            document |= {"received": instant(received_ms), "verdict": verdict, "note": text}
+            typer.echo(json.dumps(document))
+        table.add_row(name, str(size), instant(at_ms), instant(received_ms), verdict, root.lower()[:16])
+    if not as_json:
+        console().print(table if found else "no heads of audit logs yet")
+    if bad:
+        raise typer.Exit(1)
 
 
 @app.command("alarms", epilog="Example: portico headend alarms --gateway gw-0001")

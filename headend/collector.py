@@ -24,9 +24,10 @@ from certs.signing import SigningKey, TrustedSigners
 from core.codec import encode_plain, seal
 from core.errors import ConfigError, StoreCorrupt, StoreError, StoreTooNew
 from core.records import Ask, Confirmation
-from core.topics import ask_topic, confirm_topic, gateway_of, state_filter, stream_filter
+from core.topics import ask_topic, audit_filter, confirm_topic, gateway_of, state_filter, stream_filter
 from headend.alarms import Alarms, Code
 from headend.arrival import Stored, store
+from headend.auditheads import AuditHeads
 from headend.books import Books
 from headend.config import HeadendConfig
 from headend.confirm import EPOCHS_IN_ONE, Confirmer, Plan, Question, cut
@@ -90,6 +91,7 @@ class Collector:
         self._rejected: Counter[int] = Counter()
         self._renewals: dict[str, tuple[float, float]] = {}
         self._presence = Presence()
+        self._audit_heads = AuditHeads()
         self._healing = Healing()
         self._links: Final = [self._link(number, name) for number in range(len(config.broker))]
         self._status_s = self._logged_s = self._merged_s = self._committed_s = 0.0
@@ -138,7 +140,11 @@ class Collector:
         if broker.tls and broker.ca is not None and broker.cert is not None and broker.key is not None:
             context = client_context(broker.ca, broker.cert, broker.key)
         stream = stream_filter(self._entity)
-        filters = [f"$share/{broker.share}/{stream}" if broker.share else stream, state_filter()]
+        filters = [
+            f"$share/{broker.share}/{stream}" if broker.share else stream,
+            state_filter(),
+            audit_filter(),
+        ]
         return Link(number, broker, f"{self._entity}-collector-{name}", filters, context, self._inbox)
 
     def _open(self) -> Books:
@@ -187,10 +193,15 @@ class Collector:
         return books
 
     def _judge(self, arrival: Arrival, now_ms: int) -> Verdict | None:
-        """Return the verdict on a stream message; None for a state, which is dealt with here."""
+        """Return the verdict on a stream message; None for what is dealt with here: states, audit heads."""
         gateway = gateway_of(arrival.topic, "state")
         if gateway is not None:
             self._note_state(gateway, arrival, now_ms)
+            return None
+        gateway = gateway_of(arrival.topic, "evt")
+        if gateway is not None:
+            refused = self._audit_heads.hear(self._intake, gateway, arrival.topic, arrival.payload, now_ms)
+            self._note_refused("audit", gateway, refused, now_ms)
             return None
         verdict = self._intake.judge(arrival.topic, arrival.payload, now_ms)
         if isinstance(verdict, Refused):
@@ -218,12 +229,12 @@ class Collector:
         now_s = time.monotonic()
         connected = self._connected()
         merging = flush or self._merged_s + MERGE_EVERY_S <= now_s
-        waiting = merging and (self._refused or self._presence or self._alarms)
+        waiting = merging and (self._refused or self._presence or self._audit_heads or self._alarms)
         if not accepted and not waiting and not flush and self._confirmer.next_s(connected) > now_s:
             return
         with books.transaction(self._now_ms()):
             stored = [(arrival, verdict, self._store(books, verdict)) for arrival, verdict in accepted]
-            states = self._merge(books) if merging else []
+            states, heads = self._merge(books) if merging else ([], [])
             # What is due is known only now, and its ranges are those of this transaction.
             for arrival, verdict, one in stored:
                 self._touch(books, arrival, verdict, one, now_s)
@@ -235,6 +246,7 @@ class Collector:
         if merging:
             self._merged_s = now_s
             self._presence.saved(states)
+            self._audit_heads.saved(heads)
             self._refused.clear()
             self._alarms.clear()
         self._settle(stored, now_s)
@@ -286,6 +298,7 @@ class Collector:
             if one.gateway not in figures.gateways:
                 figures.gateways.add(one.gateway)
                 self._presence.known(self._intake, one.gateway, self._now_ms())
+                self._audit_heads.known(self._intake, one.gateway, self._now_ms())
             if one.renewed:
                 left = self._renewal_left(one.gateway)
                 self._renewals[one.gateway] = (left - 1, now_s)
@@ -295,12 +308,12 @@ class Collector:
         left, since_s = self._renewals.get(gateway, (float(RENEWALS), 0.0))
         return min(float(RENEWALS), left + (time.monotonic() - since_s) / RENEWAL_EVERY_S)
 
-    def _merge(self, books: Books) -> list[str]:
+    def _merge(self, books: Books) -> tuple[list[str], list[str]]:
         """Write what was gathered since the last transaction: refusals, alarms, states."""
         for (name, gateway), number in self._refused.items():
             books.count(name, gateway, number)
         self._alarms.save(books.connection)
-        return self._presence.save(books)
+        return self._presence.save(books), self._audit_heads.save(books)
 
     def _confirmation(self, books: Books, plan: Plan) -> tuple[str, bytes]:
         entity = self._entity
@@ -343,12 +356,15 @@ class Collector:
     def _note_state(self, gateway: str, arrival: Arrival, now_ms: int) -> None:
         """Take what a gateway says of itself."""
         refused, twins = self._presence.hear(self._intake, gateway, arrival.topic, arrival.payload, now_ms)
-        if refused is not None:
-            known = gateway if refused.authenticated else ""
-            self._refused[f"refused.state.{refused.reason.value}", known] += 1
-            self._alarms.add(refused.reason.value, known, refused.text, now_ms)
+        self._note_refused("state", gateway, refused, now_ms)
         if twins:
             self._alarms.add(Code.TWO_GATEWAYS, gateway, twins, now_ms)
+
+    def _note_refused(self, what: str, gateway: str, refused: Refused | None, now_ms: int) -> None:
+        if refused is not None:
+            known = gateway if refused.authenticated else ""
+            self._refused[f"refused.{what}.{refused.reason.value}", known] += 1
+            self._alarms.add(refused.reason.value, known, refused.text, now_ms)
 
     def _report(self, *, stopped: bool = False) -> None:
         """Write the status file and, from time to time, a line of the log."""

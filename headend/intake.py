@@ -21,13 +21,15 @@ from typing import Final, Protocol
 import msgspec
 
 from certs.signing import BadSignature, Signer, TrustedSigners
-from core.codec import carried_certificate, decode_state, decode_stream, unseal
+from core.checkpoint import Checkpoint
+from core.codec import carried_certificate, decode_audit_head, decode_state, decode_stream, unseal
 from core.errors import TrustError, WireError
 from core.ids import is_epoch
 from core.manifest import Manifest, manifest_fault
 from core.quality import reason_fault
 from core.records import (
     Alarm,
+    AuditHead,
     Extension,
     Gap,
     ManifestRecord,
@@ -160,6 +162,23 @@ class Intake:
             text = f"the state is {state.gateway}'s, the topic {gateway}'s"
             return Refused(Refusal.OTHER_GATEWAY, gateway, text, authenticated=True)
         return state
+
+    def judge_audit_head(
+        self, gateway: str, topic: str, payload: bytes, now_ms: int
+    ) -> tuple[AuditHead, Checkpoint] | Refused:
+        """Return the head of its audit log that a gateway signed."""
+        opened = self._open(gateway, topic, payload, now_ms)
+        if isinstance(opened, Refused):
+            return opened
+        try:
+            head = decode_audit_head(opened[0])
+            found = Checkpoint.parse(head.note)
+        except WireError as error:
+            return Refused(Refusal.GARBAGE, gateway, str(error), authenticated=True)
+        if head.gateway != gateway or found.origin != topic:
+            text = f"the audit head is of {found.origin}, the topic is {topic}"
+            return Refused(Refusal.OTHER_GATEWAY, gateway, text, authenticated=True)
+        return head, found
 
     def _open(
         self, gateway: str, topic: str, payload: bytes, now_ms: int

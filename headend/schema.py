@@ -18,7 +18,7 @@ from typing import Final
 from core.errors import ConfigError, StoreCorrupt, StoreError, StoreFull, StoreTooNew
 from core.ids import new_books_id
 
-VERSION: Final = 1
+VERSION: Final = 2
 """`PRAGMA user_version`: raised with each change of the tables."""
 APPLICATION: Final = 0x506F7274
 """`PRAGMA application_id`: "Port", by which file(1) and we know the file."""
@@ -174,6 +174,17 @@ FROM record JOIN epoch ON epoch.no = record.epoch_no WHERE type = 'clock';
 """
 
 
+AUDIT_TABLES: Final = """
+CREATE TABLE audit_head (           -- heads of the gateways' audit logs, in the order in which they came
+    no INTEGER PRIMARY KEY, gateway TEXT NOT NULL, size INTEGER NOT NULL, root BLOB NOT NULL,
+    note TEXT NOT NULL, at_ms INTEGER NOT NULL, received_ms INTEGER NOT NULL,
+    verdict TEXT NOT NULL           -- first, continues, unproven, cut, rewritten
+);
+CREATE INDEX audit_head_gateway ON audit_head (gateway, no);
+"""
+"""Since version 2."""
+
+
 @contextmanager
 def translated(path: Path) -> Iterator[None]:
     """Turn SQLite's errors into ours; a constraint that fails stays what it is, a bug."""
@@ -216,8 +227,12 @@ def open_writer(path: Path, now_ms: int) -> sqlite3.Connection:
         connection.execute("PRAGMA cache_size=-16000")
         connection.execute("BEGIN IMMEDIATE")
         try:
-            if _version(connection, path) == 0:
+            version = _version(connection, path)
+            if version == 0:
                 _create(connection, now_ms)
+            if version < VERSION:
+                _run(connection, AUDIT_TABLES)
+                connection.execute(f"PRAGMA user_version={VERSION}")
             connection.execute("COMMIT")
         except BaseException:
             connection.execute("ROLLBACK")
@@ -253,12 +268,16 @@ def _version(connection: sqlite3.Connection, path: Path) -> int:
 
 
 def _create(connection: sqlite3.Connection, now_ms: int) -> None:
+    _run(connection, TABLES)
+    connection.execute("INSERT INTO books (id, n) VALUES (?, 0)", (new_books_id(now_ms),))
+    connection.execute(f"PRAGMA application_id={APPLICATION}")
+
+
+def _run(connection: sqlite3.Connection, script: str) -> None:
+    """Run the statements of a script inside the caller's transaction."""
     statement = ""
-    for line in TABLES.splitlines(keepends=True):
+    for line in script.splitlines(keepends=True):
         statement += line
         if sqlite3.complete_statement(statement):
             connection.execute(statement)
             statement = ""
-    connection.execute("INSERT INTO books (id, n) VALUES (?, 0)", (new_books_id(now_ms),))
-    connection.execute(f"PRAGMA application_id={APPLICATION}")
-    connection.execute(f"PRAGMA user_version={VERSION}")

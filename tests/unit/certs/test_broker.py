@@ -28,9 +28,12 @@ def test_every_rule_of_a_gateway_names_it_or_only_reads() -> None:
     assert all(rule.startswith(("topic write ", "topic read ", "topic readwrite ")) for rule in rules)
 
 
-def test_every_rule_of_an_entity_names_it_but_for_the_state_of_gateways() -> None:
+def test_every_rule_of_an_entity_names_it_but_for_what_gateways_say_to_all() -> None:
     rules = block(access_rules(["gw-0001"], ["dso.example", "esco.example"]), "esco.example")
-    assert [rule for rule in rules if "esco.example" not in rule] == ["topic read portico/v1/+/state"]
+    assert [rule for rule in rules if "esco.example" not in rule] == [
+        "topic read portico/v1/+/state",
+        "topic read portico/v1/+/evt/audit",
+    ]
     assert "topic read portico/v1/+/stream/esco.example/#" in rules
     assert "topic write portico/v1/+/confirm/esco.example" in rules
 
