@@ -93,7 +93,7 @@ def show_type(name: TypeName, types: Types = None, as_json: AsJson = False) -> N
     console.print(escape(kind.description))
     console.print(f"source: {escape(source_in_words(kind.source))}")
     polled = [point for point in kind.points if point.default]
-    requests = len(plan(polled or kind.points, kind.limits, kind.blocks))
+    requests = len(plan(polled or kind.told, kind.limits, kind.blocks))
     console.print(f"read by default: {len(polled)} of {len(kind.points)} points in {requests} requests")
     console.print(point_table(kind))
     missing = unverified(kind)

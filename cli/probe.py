@@ -233,8 +233,13 @@ def chosen_points(kind: DeviceType, names: Sequence[str], every_point: bool) -> 
             raise ConfigError(
                 f"{kind.name} has no point {', '.join(missing)}; portico types show {kind.name} lists them"
             )
+        written = [name for name in names if not kind.point(name).readable]
+        if written:
+            raise ConfigError(
+                f"{kind.name} only takes {', '.join(written)} and never tells it: nothing to read"
+            )
         return with_scales(kind, [point for point in kind.points if point.name in names])
-    return with_scales(kind, [point for point in kind.points if point.default or every_point] or kind.points)
+    return with_scales(kind, [point for point in kind.told if point.default or every_point] or kind.told)
 
 
 def check_target(write: Path, sunspec: bool, force: bool) -> None:

@@ -4,155 +4,62 @@ A point says how its registers become a value, exactly: an integer register with
 becomes an integer number of steps of a power of ten, a float is rounded once to its resolution.
 :class:`Steps` is that rule in integers.  Numbers are ``Decimal``, never ``float``.
 
-Relies on pydantic for shapes; what two fields say against each other is :func:`point_faults`.
-Deliberately not here: decoding (``drivers.modbus.values``), files (``drivers.types``).
+Relies on ``drivers.nouns`` for words and on ``drivers.sections`` for the sections of a point; what two
+fields say against each other is :func:`point_faults`.  Deliberately not here: decoding
+(``drivers.modbus.values``), files (``drivers.types``).
 """
 
-import re
-from datetime import UTC, date, datetime
+from datetime import datetime
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
-from enum import Enum
 from functools import cached_property
 from typing import Annotated, Literal, NamedTuple
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict
+from pydantic import Field, Strict
 
 from core.ids import name_fault
 from core.manifest import Point, ValueKind
+from drivers.nouns import (
+    Address,
+    Duration,
+    Noun,
+    Number,
+    Order,
+    RegisterType,
+    Table,
+    TableName,
+    duration_ms,
+)
+from drivers.sections import (
+    ClockSpec,
+    HoldIf,
+    HoldRegister,
+    SenseSpec,
+    TimedCoil,
+    WriteSpec,
+    write_section_faults,
+)
 
-
-class Table(Enum):
-    """The four tables of a Modbus device (Modbus Application Protocol V1.1b3 §4.3)."""
-
-    COIL = "coil"
-    DISCRETE = "discrete"
-    INPUT = "input"
-    HOLDING = "holding"
-
-    __hash__ = object.__hash__
-    """By identity, as they are compared: that of `Enum` is Python code, and every poll looks tables up."""
-
-    @property
-    def read_function(self) -> int:
-        """Function code that reads it."""
-        return _READ_FUNCTION[self]
-
-    @property
-    def is_bits(self) -> bool:
-        """Whether an address holds one bit; else it holds a register of 16."""
-        return self in _BITS
-
-
-_BITS = frozenset({Table.COIL, Table.DISCRETE})
-_READ_FUNCTION = {Table.COIL: 1, Table.DISCRETE: 2, Table.HOLDING: 3, Table.INPUT: 4}
-
-
-class RegisterType(Enum):
-    """What some registers hold."""
-
-    BOOL = "bool"
-    """One bit of a table of bits."""
-    BIT = "bit"
-    """One bit of a register."""
-    INT16 = "int16"
-    UINT16 = "uint16"
-    INT32 = "int32"
-    UINT32 = "uint32"
-    INT64 = "int64"
-    UINT64 = "uint64"
-    FLOAT32 = "float32"
-    FLOAT64 = "float64"
-    STRING = "string"
-
-    @property
-    def is_integer(self) -> bool:
-        """Whether it is a whole number of its own."""
-        return "int" in self.value
-
-    @property
-    def is_signed(self) -> bool:
-        """Whether it is an integer with a sign."""
-        return self.value.startswith("int")
-
-    @property
-    def is_float(self) -> bool:
-        """Whether it is IEEE 754 binary."""
-        return self.value.startswith("float")
-
-    @property
-    def bits(self) -> int:
-        """Bits of a number; 0 for the others."""
-        return int(self.value.lstrip("uintfloa")) if self.is_integer or self.is_float else 0
-
-
-def _number(raw: object) -> object:
-    """Return an integer, or a decimal in quotes, as Decimal; anything else goes on to be refused."""
-    if isinstance(raw, int) and not isinstance(raw, bool):
-        return Decimal(raw)
-    if isinstance(raw, str) and _DECIMAL.fullmatch(raw):
-        return Decimal(raw)
-    return raw
-
-
-_DECIMAL = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,2})?", re.ASCII)
-Number = Annotated[Decimal, BeforeValidator(_number), Field(max_digits=24)]
-"""An exact number: an integer, a TOML float (read as Decimal) or a decimal in quotes."""
-
-_DURATION = re.compile(r"(\d{1,9})(ms|s|min|h)", re.ASCII)
-_UNIT_MS = {"ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000}
-
-
-def duration_ms(text: str) -> int:
-    """Return the milliseconds of ``500ms``, ``10s``, ``15min`` or ``1h``; ``ValueError`` for others."""
-    match = _DURATION.fullmatch(text)
-    if match is None or int(match[1]) == 0:
-        raise ValueError(f'{text!r} is no duration, write one as "500ms", "10s", "15min" or "1h"')
-    return int(match[1]) * _UNIT_MS[match[2]]
-
-
-def _duration(raw: object) -> object:
-    return duration_ms(raw) if isinstance(raw, str) else raw
-
-
-class Noun(BaseModel):
-    """Strict, frozen, and closed: a key that nobody knows is a fault."""
-
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
-
-
-Address = Annotated[int, Field(ge=0, le=0xFFFF)]
-"""Zero-based protocol address, as on the wire."""
-Order = Literal["big", "little"]
-TableName = Annotated[Table, Strict(False)]
-
-
-class HoldRegister(Noun):
-    """The register that arms a device's own timer or watchdog."""
-
-    table: TableName
-    address: Address
-    type: Annotated[RegisterType, Strict(False)]
-    unit: str
-    max: Number
-
-
-class WriteSpec(Noun):
-    """How a point is written, within which limits, and what the device does when we fall silent."""
-
-    function: Literal["coil", "register", "registers"]
-    """Function code 5, 6 or 16."""
-    min: Number
-    max: Number
-    step: Number = Decimal(1)
-    default: Number
-    """The value that means "no control"."""
-    hold: Literal["timer", "watchdog", "none"] = "none"
-    hold_register: HoldRegister | None = None
-    feedback: str = ""
-    """The point that shows the effect."""
-    min_on_s: Annotated[int, Field(ge=0)] = 0
-    min_off_s: Annotated[int, Field(ge=0)] = 0
-    essential: bool = False
+__all__ = [
+    "Address",
+    "ClockSpec",
+    "HoldIf",
+    "HoldRegister",
+    "Noun",
+    "Number",
+    "Order",
+    "PointType",
+    "RegisterType",
+    "SenseSpec",
+    "Steps",
+    "Table",
+    "TableName",
+    "TimedCoil",
+    "WriteSpec",
+    "duration_ms",
+    "is_power_of_ten",
+    "last_digit",
+    "point_faults",
+]
 
 
 class Steps(NamedTuple):
@@ -161,41 +68,6 @@ class Steps(NamedTuple):
     mult: int
     add: int
     exp: int
-
-
-def _day(raw: object) -> object:
-    return raw.isoformat() if isinstance(raw, date) else raw
-
-
-class ClockSpec(Noun):
-    """The point is the device's own clock: it counts seconds since a day began in UTC."""
-
-    since: Annotated[str, BeforeValidator(_day), Field(pattern=r"^\d{4}-\d{2}-\d{2}$")]
-    """The day whose beginning is zero, for example ``"2000-01-01"``."""
-    max_offset_ms: Annotated[int, BeforeValidator(_duration), Field(alias="max_offset", gt=0)]
-    """Further off than this, in either way, is wrong."""
-    max_ppm: Annotated[Number, Field(gt=0)] | None = None
-    """So many millionths fast or slow are an alarm."""
-
-    @property
-    def since_ms(self) -> int:
-        """The instant of its zero, UTC, ms since 1970."""
-        return int(datetime.fromisoformat(self.since).replace(tzinfo=UTC).timestamp()) * 1000
-
-
-class SenseSpec(Noun):
-    """How the values of a point behave over time (``[point.sense]``); numbers are in the point's unit."""
-
-    max_rate: Annotated[Number, Field(gt=0)] | None = None
-    """Greatest plausible change a second."""
-    modulus: Annotated[Number, Field(gt=0)] | None = None
-    """A counter begins again at zero when it reaches this."""
-    frozen_ms: Annotated[int | None, BeforeValidator(_duration)] = Field(default=None, alias="frozen")
-    """Unchanged for so long is suspicious."""
-    substituted: Annotated[tuple[Number, ...], Strict(False)] = ()
-    """Values that the device gives in place of a measured one."""
-    clock: ClockSpec | None = None
-    """The point is the device's own clock, and is compared with the gateway's."""
 
 
 class PointType(Noun):
@@ -226,7 +98,9 @@ class PointType(Noun):
     cumulative: bool = False
     ratio: Literal["ct", "vt", "ct*vt"] | None = None
     """Its registers are secondary values: behind current, voltage transformers or both."""
-    every_ms: Annotated[int | None, BeforeValidator(_duration)] = Field(default=None, alias="every")
+    every_ms: Annotated[Duration | None, Field(alias="every")] = None
+    readable: bool = True
+    """False: the device only takes it and never tells it."""
     default: bool = True
     """Polled unless the device's own list of points says otherwise."""
     verified: bool | None = None
@@ -342,6 +216,11 @@ def point_faults(point: PointType) -> list[str]:
         faults += _number_faults(point)
     if point.write is not None:
         faults += _write_faults(point, point.write)
+    if not point.readable and (point.write is None or point.default or point.cumulative or point.sense):
+        faults.append(
+            '"readable" is false for what is only written: such a point has [point.write] and '
+            "default = false, and nothing that only a value read has"
+        )
     if point.sense is not None:
         faults += _sense_faults(point, point.sense)
     if point.ratio is not None and point.kind is not ValueKind.INTEGER:
@@ -432,14 +311,9 @@ def _write_faults(point: PointType, write: WriteSpec) -> list[str]:
     )
     if not fits:
         faults.append(f'write: function "{write.function}" writes {wanted}')
-    if write.function == "coil" and not {write.min, write.max, write.default} <= {Decimal(0), Decimal(1)}:
+    if write.function == "coil" and not {write.min, write.max, *write.also} <= {Decimal(0), Decimal(1)}:
         faults.append("write: a coil is 0 or 1")
-    if not write.min <= write.default <= write.max:
-        faults.append(f'write: "default" {write.default} is not within {write.min} to {write.max}')
-    if write.step <= 0:
-        faults.append('write: "step" is above 0')
-    if write.hold == "timer" and write.hold_register is None:
-        faults.append('write: a hold by timer needs "hold_register", the register that arms it')
-    if write.hold == "none" and write.hold_register is not None:
-        faults.append('write: "hold_register" needs "hold" to be timer or watchdog')
+    faults += [f"write: {fault}" for fault in write_section_faults(write)]
+    if not point.readable and write.feedback == point.name:
+        faults.append('write: "feedback" is another point: this one is never read')
     return faults

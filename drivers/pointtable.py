@@ -39,9 +39,9 @@ class _Column(NamedTuple):
     """One key of a point: its path, and how its cell is read."""
 
     path: tuple[str, ...]
-    form: Literal["truth", "whole", "list", "text"]
+    form: Literal["truth", "whole", "markers", "numbers", "words", "text"]
     choices: tuple[str, ...] = ()
-    """For a text that is one of a closed list."""
+    """For a text, or words, of a closed list."""
 
     @property
     def name(self) -> str:
@@ -111,7 +111,8 @@ def _cells(point: PointType) -> Iterator[tuple[str, str]]:
 
 
 def _local(cell: str, comma: bool) -> str:
-    return cell.replace(".", ",") if comma and re.fullmatch(r"-?\d+\.\d+", cell) else cell
+    numbers = re.fullmatch(r"-?\d+(\.\d+)?( -?\d+(\.\d+)?)*", cell)
+    return cell.replace(".", ",") if comma and numbers else cell
 
 
 def _leaves(noun: BaseModel) -> Iterator[tuple[tuple[str, ...], object, FieldInfo]]:
@@ -135,7 +136,7 @@ def _cell(key: str, value: object) -> str:
         case int() | str():
             return str(value)
         case tuple():
-            return " ".join(marker(one) for one in value)
+            return " ".join(decimal(one) if isinstance(one, Decimal) else marker(one) for one in value)
     raise TypeError(f"{key} = {toml(key, value)} has no form in a table")
 
 
@@ -151,12 +152,19 @@ def _columns(noun: type[BaseModel], before: tuple[str, ...] = ()) -> Iterator[_C
             yield _Column(path, "text")
         elif bool in kinds:
             yield _Column(path, "truth")
-        elif any(get_origin(kind) is tuple for kind in kinds):
-            yield _Column(path, "list")
+        elif get_origin(kinds[0]) is tuple:
+            yield _several(path, list(_kinds(get_args(kinds[0])[0])))
         elif int in kinds:
             yield _Column(path, "whole")
         else:
             yield _Column(path, "text", tuple(_choices(kinds)))
+
+
+def _several(path: tuple[str, ...], kinds: Sequence[Any]) -> _Column:
+    """Return the column of a key with several values."""
+    if int in kinds:
+        return _Column(path, "markers")
+    return _Column(path, "numbers") if Decimal in kinds else _Column(path, "words", tuple(_choices(kinds)))
 
 
 def _kinds(annotation: Any) -> Iterator[Any]:
@@ -281,10 +289,14 @@ def _value(column: _Column, cell: str, comma: bool) -> object:
             return _TRUTHS[cell.lower()]
         case "whole":
             return _integer(cell)
-        case "list":
+        case "markers":
             return tuple(
                 "nan" if one.lower() == "nan" else _integer(one) for one in re.split(r"[\s,;]+", cell)
             )
+        case "numbers":
+            return tuple(re.sub(r",", ".", one) if comma else one for one in re.split(r"[\s;]+", cell))
+        case "words":
+            return tuple(one.lower() for one in re.split(r"[\s,;]+", cell))
     if column.choices and cell.lower() in column.choices:
         return cell.lower()
     if column.choices:

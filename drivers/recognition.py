@@ -118,7 +118,7 @@ async def _guess(witness: Witness, kind: DeviceType) -> Guess | None:
             return None
         reasons += [said] if said else []
     hinted = bool(reasons) and len(reasons) == len(kind.recognise)
-    points = [point for point in kind.points if point.default] or list(kind.points)
+    points = [point for point in kind.points if point.default] or list(kind.told)
     tally = _Tally()
     for request in plan(points, kind.limits, kind.blocks):
         answer = await witness.read(

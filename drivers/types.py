@@ -32,6 +32,7 @@ from drivers.points import (
     Steps,
     Table,
     TableName,
+    TimedCoil,
     WriteSpec,
     duration_ms,
     point_faults,
@@ -49,6 +50,7 @@ __all__ = [
     "Source",
     "Steps",
     "Table",
+    "TimedCoil",
     "WriteSpec",
     "duration_ms",
     "faults_of",
@@ -95,6 +97,8 @@ class Limits(Noun):
     timeout_ms: Annotated[int, Field(ge=1, le=600_000)] = 1000
     pause_ms: Annotated[int, Field(ge=0, le=60_000)] = 0
     """Silence wanted between requests."""
+    write_pause_ms: Annotated[int, Field(ge=0, le=600_000)] = 0
+    """Silence wanted between two writes, where that is longer."""
 
     def span(self, table: Table) -> int:
         """Return the largest count of one read of a table."""
@@ -122,6 +126,11 @@ class DeviceType(Noun):
     blocks: tuple[Block, ...] = ()
     recognise: tuple[Hint, ...] = ()
     points: tuple[PointType, ...]
+
+    @property
+    def told(self) -> tuple[PointType, ...]:
+        """The points that the device tells: all but those that are only written."""
+        return tuple(point for point in self.points if point.readable)
 
     def point(self, name: str) -> PointType:
         """Return a point by name; ``KeyError`` when the type has none of that name."""
@@ -200,6 +209,13 @@ def _device_type(document: dict[str, Any], stem: str, faults: list[str]) -> Devi
     head = _section(document, "type", faults)
     defaults = _section(document, "defaults", faults)
     faults += [f"defaults: {key!r} has no default" for key in sorted(defaults.keys() - _DEFAULTS)]
+    markers = defaults.get("not_available")
+    if isinstance(markers, dict):
+        known = {kind.value for kind in RegisterType if kind.bits}
+        faults += [
+            f"defaults.not_available: {key!r} is no register type of a number"
+            for key in sorted(markers.keys() - known)
+        ]
     tables = _tables(document, "point", faults)
     if not tables:
         faults.append("it has no [[point]]")
@@ -265,9 +281,15 @@ def _point(
 
 
 def _fitting(defaults: dict[str, Any], table: dict[str, Any]) -> dict[str, Any]:
-    """Return the defaults that make sense for a point: a default resolution is for floats, and so on."""
+    """Return the defaults that make sense for a point: a default resolution is for floats, and so on.
+
+    ``not_available`` may be a table of its own, with the markers of each register type.
+    """
     kind = str(table.get("type", defaults.get("type")))
     unfit: set[str] = set()
+    markers = defaults.get("not_available")
+    if isinstance(markers, dict):
+        defaults = {**defaults, "not_available": markers.get(kind, [])}
     if kind in ("bool", "bit", "string"):
         unfit = {"resolution", "scale", "not_available", "unit"}
     elif not kind.startswith("float"):
@@ -323,8 +345,9 @@ def _type_faults(found: DeviceType, points: Mapping[int, PointType]) -> Iterator
             if _touch(bar, point.table, point.address, point.end):
                 yield f"{place}: it lies in the forbidden range {bar.first} to {bar.last}"
     for number, point in points.items():
-        if point.write is not None and point.write.feedback and point.write.feedback not in seen:
-            yield f"point[{number}] {point.name}: write.feedback: there is no point {point.write.feedback!r}"
+        yield from (
+            f"point[{number}] {point.name}: {fault}" for fault in _reference_faults(point, seen, points)
+        )
         if point.scale_by:
             by = points.get(seen.get(point.scale_by, -1))
             if by is None or not by.type.is_signed or by.scale_by or by.steps != (1, 0, 0):
@@ -349,6 +372,27 @@ def _type_faults(found: DeviceType, points: Mapping[int, PointType]) -> Iterator
         for bar in found.limits.forbidden:
             if _touch(bar, hint.table, hint.address, hint.address + width):
                 yield f"recognise[{number}]: it lies in the forbidden range {bar.first} to {bar.last}"
+
+
+def _reference_faults(
+    point: PointType, seen: Mapping[str, int], points: Mapping[int, PointType]
+) -> Iterator[str]:
+    """Yield what is wrong with the points that a writable one names."""
+    write = point.write
+    if write is None:
+        return
+    named = {"feedback": write.feedback, "falls_back_to": write.falls_back_to}
+    if write.hold_if is not None:
+        named["hold_if.point"] = write.hold_if.point
+    if write.hold_register is not None:
+        named["hold_register.shown_by"] = write.hold_register.shown_by
+    for key, name in named.items():
+        if not name:
+            continue
+        if name not in seen:
+            yield f"write.{key}: there is no point {name!r}"
+        elif not points[seen[name]].readable:
+            yield f"write.{key}: the point {name!r} is never read"
 
 
 def _touch(bar: Range, table: Table, first: int, end: int) -> bool:

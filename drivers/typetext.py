@@ -26,7 +26,7 @@ from drivers.types import DeviceType
 
 QUOTED = frozenset({"scale", "offset", "resolution"})
 """Decimals that are written in quotes, by custom: others are plain numbers."""
-DURATIONS = frozenset({"every", "frozen", "max_offset"})
+DURATIONS = frozenset({"every", "frozen", "max_offset", "refresh"})
 """Milliseconds that are written with their unit."""
 COMMON = ("table", "type", "byte_order", "word_order")
 """Keys of points that go to ``[defaults]`` when most points have the same."""

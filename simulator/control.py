@@ -9,6 +9,7 @@ time, also where the simulated day runs faster. Not here: registers, and what th
 (`simulator.effect`).
 """
 
+from collections.abc import Callable
 from decimal import Decimal
 from enum import Enum
 from typing import Final
@@ -25,8 +26,12 @@ class Hold(Enum):
 class Control:
     """The state of one writable point."""
 
-    def __init__(self, *, default: Decimal, hold: Hold) -> None:
+    def __init__(
+        self, *, default: Decimal, hold: Hold, fall_back_to: Callable[[], Decimal] | None = None
+    ) -> None:
+        """Begin at the default; without `fall_back_to` that is also what it falls back to."""
         self.default: Final = default
+        self._fall_back_to: Final = fall_back_to or (lambda: default)
         self.hold: Final = hold
         self.value = default
         """The order that stands."""
@@ -49,6 +54,11 @@ class Control:
         self._arm(now_s)
         self.settle(now_s)
 
+    def write_for(self, value: Decimal, seconds: float, now_s: float) -> None:
+        """Take a value together with the time for which it stays."""
+        self._preset_s = seconds
+        self.write(value, now_s)
+
     def write_hold(self, seconds: float, now_s: float) -> None:
         """Set the hold register; while a hold runs, this extends or shortens it."""
         self._preset_s = seconds
@@ -63,9 +73,10 @@ class Control:
 
     def settle(self, now_s: float) -> bool:
         """Fall back if the hold has run out; tell whether it did."""
-        if self._until_s is None or now_s < self._until_s or not self.active:
+        value = self._fall_back_to()
+        if self._until_s is None or now_s < self._until_s or self.value == value:
             return False
-        self._become(self.default, self._until_s)
+        self._become(value, self._until_s)
         self._until_s = None
         if self.hold is Hold.TIMER:
             self._preset_s = 0.0

@@ -220,6 +220,9 @@ class Device:
     def write_registers(self, function: int, address: int, registers: bytes) -> None:
         self._orders.write(Table.HOLDING, address, registers, function, self._clock())
 
+    def write_timed_bit(self, address: int, word: int) -> None:
+        self._orders.write_timed(address, word, self._clock())
+
     def values(self) -> dict[str, Plain]:
         """Return what each point shows now, by point name and before scale."""
         now_s = self._clock()

@@ -8,15 +8,16 @@ import math
 import struct
 from collections.abc import Callable
 from decimal import Decimal
+from functools import partial
 from typing import Final, Protocol
 
-from drivers.types import DeviceType, HoldRegister, PointType, Table
+from drivers.types import DeviceType, HoldRegister, PointType, Table, WriteSpec
 from simulator.control import Control, Hold
 from simulator.effect import Behaviour, Effect
 from simulator.encoding import Plain, decode, unit_factor
 from simulator.faults import Condition
 from simulator.pdu import ILLEGAL_ADDRESS, ILLEGAL_VALUE, Refusal
-from simulator.registers import extent_of, hold_width
+from simulator.registers import extent_of
 
 HOLD: Final = "/hold"
 """Ends the name under which the log tells that a hold register was written."""
@@ -59,8 +60,17 @@ class Orders:
         self._shed: Final = shed
         self._water_c: Final = water_c
         writable = [(point, point.write) for point in device_type.points if point.write is not None]
+        # As delivered nothing is let through in the fail-safe state, and what a hold needs is set.
+        self._set: dict[str, Decimal] = {write.falls_back_to: Decimal(0) for _, write in writable}
+        self._set.pop("", None)
+        self._set |= {write.hold_if.point: write.hold_if.value for _, write in writable if write.hold_if}
         self._controls = {
-            point.name: Control(default=write.default, hold=Hold(write.hold)) for point, write in writable
+            point.name: Control(
+                default=write.default,
+                hold=Hold(write.hold),
+                fall_back_to=partial(self._safe_value, point.name, write),
+            )
+            for point, write in writable
         }
         self._effects = {point.name: Effect(write.default, behaviour) for point, write in writable}
         self._factors = {point.name: Decimal(str(unit_factor(point.unit))) for point, _ in writable}
@@ -74,7 +84,7 @@ class Orders:
             point.name: writable_point.name
             for point in device_type.points
             for writable_point, hold in writable_with_hold(device_type)
-            if (hold.table, hold.address) == (point.table, point.address)
+            if (hold.table, hold.address) == (point.table, point.address) or hold.shown_by == point.name
         }
         self._was_shed = False
 
@@ -85,11 +95,13 @@ class Orders:
 
     @property
     def points(self) -> frozenset[str]:
-        """Points whose value follows from orders: orders, feedback, hold registers."""
-        return frozenset({*self._controls, *self._feedback, *self._holds})
+        """Points whose value follows from orders or commissioning: orders, feedback, hold registers."""
+        return frozenset({*self._controls, *self._feedback, *self._holds, *self._set})
 
     def feed(self, now_s: float) -> None:
-        """Note that a request reached the device."""
+        """Note that a request reached the device: one that comes too late for a hold does not lengthen it."""
+        if self._controls:
+            self.settle(now_s)
         for control in self._controls.values():
             control.feed(now_s)
 
@@ -118,8 +130,11 @@ class Orders:
             order = self._feedback[name]
             return self._effects[order].value / self._factors[order]
         if name in self._holds:
-            return math.ceil(self._controls[self._holds[name]].hold_s(now_s))
-        return None
+            held = self._type.point(self._holds[name])
+            assert held.write is not None
+            assert held.write.hold_register is not None
+            return self._counts(held, held.write.hold_register, now_s) * self._type.point(name).scale
+        return self._set.get(name)
 
     def cycles(self) -> int:
         """Return how often effects left their default."""
@@ -133,9 +148,19 @@ class Orders:
         """Return every hold register with what it shows."""
         found: list[tuple[HoldRegister, bytes]] = []
         for point, hold in writable_with_hold(self._type):
-            seconds = math.ceil(self._controls[point.name].hold_s(now_s))
-            found.append((hold, min(seconds, int(hold.max)).to_bytes(2 * hold_width(hold), "big")))
+            found.append((hold, self._counts(point, hold, now_s).to_bytes(2 * hold.width, "big")))
         return found
+
+    def _counts(self, point: PointType, hold: HoldRegister, now_s: float) -> int:
+        """Return what the hold register of a point shows: seconds as it counts them, rounded up."""
+        seconds = min(self._controls[point.name].hold_s(now_s), float(hold.max))
+        return math.ceil(seconds / float(hold.scale))
+
+    def _safe_value(self, name: str, write: WriteSpec) -> Decimal:
+        """Return what a point falls back to; what it is, where the hold is not set to work."""
+        if write.hold_if is not None and self._set[write.hold_if.point] != write.hold_if.value:
+            return self._controls[name].value
+        return self._set.get(write.falls_back_to, write.default)
 
     def write(self, table: Table, address: int, body: bytes, function: int, now_s: float) -> None:
         """Apply a write: all of it lies in writable places and is allowed, or nothing happens."""
@@ -154,21 +179,41 @@ class Orders:
         for _, name, value in sorted(acts):
             self._apply(name, value, "write", now_s)
 
+    def write_timed(self, address: int, word: int, now_s: float) -> None:
+        """Switch a coil for a time."""
+        refused = self._condition.refuses
+        code = refused.code if refused is not None else self._behaviour.refuses
+        for point in self._type.points:
+            coil = None if point.write is None else point.write.on_for
+            if coil is not None and coil.address == address:
+                seconds = word * coil.scale
+                if code or seconds > coil.max:
+                    raise Refusal(code or ILLEGAL_VALUE)
+                self._journal.written(self._device, point.name + HOLD, seconds, "write")
+                self._journal.written(self._device, point.name, Decimal(1), "write")
+                self._controls[point.name].write_for(Decimal(1), float(seconds), now_s)
+                self._follow(now_s)
+                return
+        raise Refusal(ILLEGAL_VALUE)
+
     def order(self, name: str, value: Decimal, now_s: float) -> None:
         """Give an order at the device itself, by hand. ValueError with a sentence when it cannot be."""
         if name in self._holds:
             self._apply(self._holds[name] + HOLD, value, "hand", now_s)
             return
+        if name in self._set:
+            self._set[name] = value
+            self._journal.written(self._device, name, value, "hand")
+            return
         point = self._type.point(name)
         assert point.write is not None
         if not allowed(point, value):
-            low, high, step = point.write.min, point.write.max, point.write.step
-            raise ValueError(f"{name} takes {low} to {high} in steps of {step}, not {value}")
+            raise ValueError(f"{name} takes {point.write.limits} in steps of {point.write.step}, not {value}")
         self._apply(name, value, "hand", now_s)
 
     def takes(self, name: str) -> bool:
         """Tell whether a point is one that can be ordered."""
-        return name in self._controls or name in self._holds
+        return name in self._controls or name in self._holds or name in self._set
 
     def _apply(self, name: str, value: Decimal, cause: str, now_s: float) -> None:
         control = self._controls[name.removesuffix(HOLD)]
@@ -208,13 +253,13 @@ class Orders:
                 size = extent.end - extent.first
                 return (1, point.name, self._decoded(point, body, size, function)), size
             if hold is not None and hold.table is table and hold.address == at:
-                wanted = 2 * hold_width(hold)
-                seconds = int.from_bytes(body[:wanted], "big")
+                wanted = 2 * hold.width
+                seconds = int.from_bytes(body[:wanted], "big") * hold.scale
                 if len(body) < wanted:
                     raise Refusal(ILLEGAL_ADDRESS)
-                if seconds > hold.max:
+                if seconds > hold.max or 0 < seconds < hold.min:
                     raise Refusal(ILLEGAL_VALUE)
-                return (0, point.name + HOLD, Decimal(seconds)), hold_width(hold)
+                return (0, point.name + HOLD, seconds), hold.width
         raise Refusal(ILLEGAL_ADDRESS)
 
     def _decoded(self, point: PointType, body: bytes, size: int, function: int) -> Decimal:
@@ -237,8 +282,8 @@ class Orders:
 def allowed(point: PointType, value: Decimal) -> bool:
     """Tell whether a value is within a writable point's limits and on one of its steps."""
     assert point.write is not None
-    low, high, step = point.write.min, point.write.max, point.write.step
-    return low <= value <= high and not (step and (value - low) % step)
+    spec = point.write
+    return value in spec.also or (spec.min <= value <= spec.max and not (value - spec.min) % spec.step)
 
 
 def writable_with_hold(device_type: DeviceType) -> list[tuple[PointType, HoldRegister]]:

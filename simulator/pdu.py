@@ -55,6 +55,10 @@ class Unit(Protocol):
         """Set coils, all or none."""
         ...
 
+    def write_timed_bit(self, address: int, word: int) -> None:
+        """Switch a coil for a time, by function 5 with a value that is neither on nor off."""
+        ...
+
     def write_registers(self, function: int, address: int, registers: bytes) -> None:
         """Set holding registers, all or none."""
         ...
@@ -112,9 +116,12 @@ def _normal(unit: Unit, pdu: bytes) -> bytes:
         raise Refusal(ILLEGAL_VALUE)
     _, address, second = _READ.unpack_from(pdu)
     if function == 5:
-        if len(pdu) != _READ.size or second not in (0x0000, 0xFF00):
+        if len(pdu) != _READ.size:
             raise Refusal(ILLEGAL_VALUE)
-        unit.write_bits(function, address, (second == 0xFF00,))
+        if second in (0x0000, 0xFF00):
+            unit.write_bits(function, address, (second == 0xFF00,))
+        else:
+            unit.write_timed_bit(address, second)
     elif function == 6:
         if len(pdu) != _READ.size:
             raise Refusal(ILLEGAL_VALUE)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from drivers.types import DeviceType, HoldRegister, PointType, Table
+from drivers.types import DeviceType, PointType, Table
 from simulator.pdu import ILLEGAL_ADDRESS, ILLEGAL_VALUE, Refusal, Request
 
 
@@ -44,11 +44,15 @@ class Registers:
             table: [span.extent.first for span in spans] for table, spans in self._spans.items()
         }
         self._limits: Final = device_type.limits
+        self._never_told: Final = [extent_of(point) for point in device_type.points if not point.readable]
 
     def check(self, table: Table, address: int, count: int) -> None:
         """Refuse a read that the device does not answer: too long, or not wholly legal."""
         if count > (self._limits.span(table)):
             raise Refusal(ILLEGAL_VALUE)
+        for extent in self._never_told:
+            if extent.table is table and extent.first < address + count and address < extent.end:
+                raise Refusal(ILLEGAL_ADDRESS)
         self._find(table, address, count)
 
     def read(self, table: Table, address: int, count: int) -> bytes:
@@ -81,18 +85,13 @@ def extent_of(point: PointType) -> Extent:
     return Extent(point.table, point.address, point.end)
 
 
-def hold_width(hold: HoldRegister) -> int:
-    """Return how many registers a hold register takes."""
-    return max(1, hold.type.bits // 16)
-
-
 def legal(device_type: DeviceType) -> list[Extent]:
     """Return the legal runs of addresses of a type, by table and address."""
     declared = [extent_of(point) for point in device_type.points]
     for point in device_type.points:
         if point.write is not None and point.write.hold_register is not None:
             hold = point.write.hold_register
-            declared.append(Extent(hold.table, hold.address, hold.address + hold_width(hold)))
+            declared.append(Extent(hold.table, hold.address, hold.address + hold.width))
     declared += [
         Extent(block.table, block.address, block.address + block.count) for block in device_type.blocks
     ]

@@ -104,6 +104,17 @@ class DialInLink:
     ) -> None:
         await self._ask(unit_id, rtu.coil_pdu(address, on), 0, timeout_s, pause_s)
 
+    async def write_timed_coil(
+        self,
+        unit_id: int,
+        coil: int,
+        address: int,
+        word: int,
+        timeout_s: float = TIMEOUT_S,
+        pause_s: float = 0.0,
+    ) -> None:
+        await self._ask(unit_id, rtu.timed_coil_pdu(address, word), 0, timeout_s, pause_s)
+
     async def write_register(
         self, unit_id: int, address: int, register: int, timeout_s: float = TIMEOUT_S, pause_s: float = 0.0
     ) -> None:

@@ -10,6 +10,7 @@ Pure.  Deliberately not here: sockets and time (``drivers.modbus.link``).
 """
 
 from pymodbus.pdu import ModbusPDU
+from pymodbus.pdu.bit_message import WriteSingleCoilRequest
 
 from core.errors import BadFrame
 
@@ -67,6 +68,16 @@ class InputsKept(KeptBytes):
 
 
 READ_ANSWERS: tuple[type[KeptBytes], ...] = (CoilsKept, DiscretesKept, HoldingsKept, InputsKept)
+
+
+class TimedCoilRequest(WriteSingleCoilRequest):
+    """Function code 5 whose value is a time, as relay boards of some makers take it."""
+
+    word = 0
+
+    def encode(self) -> bytes:
+        """Return address and time."""
+        return self.address.to_bytes(2, "big") + self.word.to_bytes(2, "big")
 
 
 class Exchange:

@@ -41,7 +41,7 @@ from pymodbus.pdu.register_message import (
 
 from core.errors import BadFrame, FieldError, LinkDown, NoAnswer, PorticoError, Refused, Undecodable
 from core.quality import exception_reason
-from drivers.modbus.frames import ERROR, READ_ANSWERS, Exchange, KeptBytes
+from drivers.modbus.frames import ERROR, READ_ANSWERS, Exchange, KeptBytes, TimedCoilRequest
 from drivers.modbus.lineurl import LinkUrl
 from drivers.modbus.plan import Request
 
@@ -89,6 +89,17 @@ class ControlLink(Link, Protocol):
         self, unit_id: int, address: int, on: bool, timeout_s: float = TIMEOUT_S, pause_s: float = 0.0
     ) -> None:
         """Set one coil (function code 5)."""
+
+    async def write_timed_coil(
+        self,
+        unit_id: int,
+        coil: int,
+        address: int,
+        word: int,
+        timeout_s: float = TIMEOUT_S,
+        pause_s: float = 0.0,
+    ) -> None:
+        """Switch ``coil`` for a time, ``word``, by function code 5 to the address that does so."""
 
     async def write_register(
         self, unit_id: int, address: int, register: int, timeout_s: float = TIMEOUT_S, pause_s: float = 0.0
@@ -235,6 +246,19 @@ class ModbusTcpLink:
         await self._ask(
             WriteSingleCoilRequest(address=address, bits=[on], dev_id=unit_id), 0, timeout_s, pause_s
         )
+
+    async def write_timed_coil(
+        self,
+        unit_id: int,
+        coil: int,
+        address: int,
+        word: int,
+        timeout_s: float = TIMEOUT_S,
+        pause_s: float = 0.0,
+    ) -> None:
+        pdu = TimedCoilRequest(address=address, dev_id=unit_id)
+        pdu.word = word
+        await self._ask(pdu, 0, timeout_s, pause_s)
 
     async def write_register(
         self, unit_id: int, address: int, register: int, timeout_s: float = TIMEOUT_S, pause_s: float = 0.0

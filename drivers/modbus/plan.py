@@ -99,6 +99,10 @@ def _inside(point: PointType, block: Block) -> bool:
 
 
 def _check(point: PointType, limits: Limits) -> None:
+    if not point.readable:
+        raise ConfigError(
+            f"point {point.name} is only written: the device never tells it, so it is not polled"
+        )
     if point.width > limits.span(point.table):
         raise ConfigError(
             f"point {point.name} needs {point.width} registers at once, "

@@ -181,9 +181,9 @@ def encode(point: PointType, value: Decimal | int | bool, power: Value = None) -
             f"{point.scale_by} says {power} and not {point.steps.exp}: the device counts otherwise now"
         )
     number = Decimal(value)
-    if not number.is_finite() or not write.min <= number <= write.max:
-        raise ValueError(f"{value} is outside {write.min} to {write.max} {point.unit}".rstrip())
-    if _WIDE.remainder(_WIDE.subtract(number, write.min), write.step):
+    if not number.is_finite() or not (number in write.also or write.min <= number <= write.max):
+        raise ValueError(f"{value} is not one of {write.limits} {point.unit}".rstrip())
+    if not write.allows(number):
         raise ValueError(f"{value} is not on a step of {write.step} from {write.min}")
     if point.type is RegisterType.BOOL:
         return [int(number)]

@@ -68,6 +68,11 @@ def coil_pdu(address: int, on: bool) -> bytes:
     return read_pdu(5, address, 0xFF00 if on else 0)
 
 
+def timed_coil_pdu(address: int, word: int) -> bytes:
+    """Return the request that switches one coil for a time, which stands where others have on and off."""
+    return read_pdu(5, address, word)
+
+
 def register_pdu(address: int, register: int) -> bytes:
     """Return the request that sets one register."""
     return read_pdu(6, address, register)

@@ -365,8 +365,8 @@ def _order(
             "table": Table.HOLDING,
             "address": timer[1],
             "type": register,
-            "unit": "s",
-            "max": most,
+            "max": Decimal(most),
+            "function": "registers",
         },
     }
     return order, ""

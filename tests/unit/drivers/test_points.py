@@ -122,8 +122,10 @@ def test_contradiction_between_fields_is_a_fault(fields: dict[str, Any], sentenc
     assert sentence in faults[0]
 
 
+ON_FOR = {"address": 512, "scale": "0.1", "max": 10}
 WRITE = {"function": "register", "min": 0, "max": 10, "default": 0}
-HOLD = {"table": "holding", "address": 1, "type": "uint16", "unit": "s", "max": 600}
+HOLD = {"table": "holding", "address": 1, "type": "uint16", "max": 600}
+ARMED = {"hold": "watchdog"}
 
 
 @pytest.mark.parametrize(
@@ -134,10 +136,24 @@ HOLD = {"table": "holding", "address": 1, "type": "uint16", "unit": "s", "max": 
         ({"type": "bit", "bit": 0}, {}, 'function "register" writes'),
         ({}, {"function": "coil", "max": 1}, 'function "coil" writes a point of table "coil"'),
         ({"table": "coil", "type": "bool"}, {"function": "coil"}, "a coil is 0 or 1"),
-        ({}, {"default": 11}, '"default" 11 is not within 0 to 10'),
+        ({}, {"default": 11}, '"default" 11 is not one of 0 to 10'),
         ({}, {"step": 0}, '"step" is above 0'),
         ({}, {"hold": "timer"}, 'a hold by timer needs "hold_register"'),
-        ({}, {"hold_register": HOLD}, '"hold_register" needs "hold"'),
+        ({}, {"hold_register": HOLD}, '"hold_register" and "on_for" need "hold"'),
+        ({}, {"min": 11, "default": 11}, '"min" 11 is above "max" 10'),
+        ({}, {"step": 3, "default": 4}, '"default" 4 is not one of 0 to 10 in steps of 3'),
+        ({}, {"also": [5]}, '"also" 5 lies within 0 to 10 already'),
+        ({}, {"falls_back_to": "Q"}, '"falls_back_to" and "hold_if" need a "hold"'),
+        ({}, {"hold_if": {"point": "Q", "value": 1}}, '"falls_back_to" and "hold_if" need a "hold"'),
+        ({}, {"hold": "timer", "on_for": ON_FOR}, '"on_for" is for coils'),
+        ({}, {**ARMED, "hold_register": {**HOLD, "table": "input"}}, "is an unsigned integer of table"),
+        ({}, {**ARMED, "hold_register": {**HOLD, "type": "int16"}}, "is an unsigned integer of table"),
+        ({}, {**ARMED, "hold_register": {**HOLD, "min": 700}}, '"min" 700 is above "max" 600'),
+        ({}, {**ARMED, "hold_register": {**HOLD, "max": 70_000}}, '"max" 70000 s does not fit into uint16'),
+        ({}, {**ARMED, "hold_register": {**HOLD, "scale": "0.7"}}, "are whole counts of 0.7 s"),
+        ({}, {**ARMED, "hold_register": {**HOLD, "type": "uint32"}}, 'needs "registers"'),
+        ({"readable": False, "default": False}, {"feedback": "P"}, '"feedback" is another point'),
+        ({"readable": False}, {}, '"readable" is false for what is only written'),
     ],
 )
 def test_contradiction_in_a_write_is_a_fault(
@@ -162,6 +178,32 @@ def test_write_with_a_timer_and_its_register_has_no_fault() -> None:
     assert made.write is not None
     assert made.write.hold_register is not None
     assert made.write.hold_register.max == 600
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"default": 1}, '"on_for" is for coils whose "default" is 0'),
+        ({"hold": "watchdog"}, '"on_for" is a timer'),
+        ({"hold_register": HOLD}, "one of the two"),
+        ({"on_for": {**ON_FOR, "max": 3277}}, "at most 32767 of them"),
+        ({"on_for": {**ON_FOR, "max": "0.15"}}, "a whole count of 0.1 s"),
+    ],
+)
+def test_contradiction_in_a_timed_output_is_a_fault(fields: dict[str, Any], sentence: str) -> None:
+    write = {
+        "function": "coil",
+        "min": 0,
+        "max": 1,
+        "default": 0,
+        "hold": "timer",
+        "on_for": ON_FOR,
+        **fields,
+    }
+    whole = {"name": "K", "quantity": "K", "unit": "", "table": "coil", "address": 0, "type": "bool"}
+    faults = point_faults(PointType.model_validate({**whole, "write": write}))
+    assert len(faults) == 1
+    assert sentence in faults[0]
 
 
 @pytest.mark.parametrize("fields", [{"scale": 0.1}, {"scale": True}, {"scale": "a"}, {"low": "1_0"}])

@@ -52,7 +52,7 @@ def test_every_type_is_planned_within_what_its_device_bears(name: str) -> None:
     assert chosen, "nothing is read by default"
     for request in (
         *plan(chosen, device.limits, device.blocks),
-        *plan(device.points, device.limits, device.blocks),
+        *plan(device.told, device.limits, device.blocks),
     ):
         assert request.count <= device.limits.span(request.table)
         assert request.end <= 0x10000
@@ -99,16 +99,20 @@ def test_every_order_within_its_limits_can_be_written_and_comes_back_as_sent(nam
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_a_hold_register_is_one_that_can_be_written(name: str) -> None:
+def test_a_hold_is_armed_by_something_that_can_be_written(name: str) -> None:
     for point in writable(load_type(name)):
         write = point.write
         assert write is not None
-        if write.hold == "none":
-            assert write.hold_register is None
-        else:
-            assert write.hold_register is not None, point.name
-            assert write.hold_register.table is Table.HOLDING
-            assert 0 < write.hold_register.max < 1 << write.hold_register.type.bits
+        armed = [part for part in (write.hold_register, write.on_for) if part is not None]
+        assert len(armed) == (write.hold != "none"), point.name
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_only_what_falls_back_by_itself_may_be_ordered_without_somebody_who_restores_it(name: str) -> None:
+    """A control never relies on the gateway alone: every shipped type with orders has a hold for them."""
+    for point in writable(load_type(name)):
+        assert point.write is not None
+        assert point.write.hold != "none", point.name
 
 
 def rows(path: Path) -> dict[str, str]:
@@ -128,7 +132,7 @@ def test_the_documented_numbers_of_points_and_requests_are_those_planned(name: s
     device = load_type(name)
     chosen = [point for point in device.points if point.default]
     points = f"{len(device.points)} ({len(chosen)})"
-    requests = [len(plan(some, device.limits, device.blocks)) for some in (device.points, chosen)]
+    requests = [len(plan(some, device.limits, device.blocks)) for some in (device.told, chosen)]
     assert f"| {points} | {requests[0]} ({requests[1]}) |" in rows(ROOT / "docs" / "devices.md")[name]
     assert f"| {points} |" in rows(ROOT / "drivers" / "types" / "README.md")[name]
 

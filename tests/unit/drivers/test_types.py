@@ -84,12 +84,77 @@ def test_type_is_read_with_defaults_for_its_points(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", known_types(EXTRA))
 def test_every_type_we_bring_is_read_planned_and_fit_for_a_manifest(name: str) -> None:
     device = load_type(name, EXTRA)
-    requests = plan(device.points, device.limits, device.blocks)
+    requests = plan(device.told, device.limits, device.blocks)
     of = {index: number for number, request in enumerate(requests) for index in request.points}
-    points = tuple(point.core_point(of[index]) for index, point in enumerate(device.points))
+    points = tuple(point.core_point(of[index]) for index, point in enumerate(device.told))
     owner = Ownership("o", ("o",), "o", "o")
     group = Group(1, "d", name, 1000, points, (owner,), requests=len(requests))
     assert manifest_fault(Manifest("gw", (group,))) is None
+
+
+ORDERED = """
+[defaults]
+table = "holding"
+type = "uint16"
+unit = "A"
+[[point]]
+name = "Order"
+address = 0
+readable = false
+default = false
+[point.write]
+function = "register"
+min = 0
+max = 16
+default = 16
+hold = "watchdog"
+hold_register = { table = "holding", address = 9, type = "uint16", max = 600, shown_by = "Hold" }
+hold_if = { point = "Armed", value = 1 }
+falls_back_to = "Safe"
+feedback = "Shown"
+"""
+NAMED = ["feedback", "falls_back_to", "hold_if.point", "hold_register.shown_by"]
+
+
+def ordered(points: str) -> str:
+    return GOOD.partition("[defaults]")[0].replace("forbidden", "# forbidden") + ORDERED + points
+
+
+def told(name: str, address: int) -> str:
+    return f'[[point]]\nname = "{name}"\naddress = {address}\n'
+
+
+def test_points_that_an_order_names_are_there_and_told(tmp_path: Path) -> None:
+    every = "".join(told(name, 20 + at) for at, name in enumerate(("Shown", "Safe", "Armed", "Hold")))
+    (tmp_path / "toy.toml").write_text(ordered(every))
+    toy = load_type("toy", [tmp_path])
+    assert [point.name for point in toy.told] == ["Shown", "Safe", "Armed", "Hold"]
+    with pytest.raises(ConfigError, match="point Order is only written"):
+        plan(toy.points)
+    missing = written(tmp_path, ordered(told("Other", 20)))
+    assert [fault.partition("write.")[2].partition(":")[0] for fault in missing.faults] == NAMED
+    silent = written(tmp_path, ordered(every).replace('"Shown"', '"Order"'))
+    assert "another point: this one is never read" in str(silent)
+
+
+def test_markers_may_be_given_for_each_register_type(tmp_path: Path) -> None:
+    by_type = "[defaults.not_available]\nuint16 = [0xFFFF]\nint32 = [0x7FFF_FFFF]\n"
+    points = (
+        told("A", 0)
+        + told("B", 1)
+        + 'type = "int32"\n'
+        + told("C", 3)
+        + 'type = "uint32"\n'
+        + told("D", 5)
+        + "not_available = []\n"
+        + told("E", 6).replace("address", 'type = "bit"\nbit = 1\nunit = ""\naddress')
+    )
+    start = GOOD.partition("[[block]]")[0].replace('type = "float32"', 'type = "uint16"')
+    (tmp_path / "toy.toml").write_text(start + by_type + points)
+    toy = load_type("toy", [tmp_path])
+    assert [point.not_available for point in toy.points] == [(0xFFFF,), (0x7FFF_FFFF,), (), (), ()]
+    wrong = written(tmp_path, start + by_type.replace("int32", "int33") + points)
+    assert "defaults.not_available: 'int33' is no register type of a number" in str(wrong)
 
 
 def test_known_types_are_those_of_all_directories() -> None:

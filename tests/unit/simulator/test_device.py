@@ -85,7 +85,7 @@ class Bench:
 
     def row(self) -> dict[str, object]:
         """Return all points as the agent's own plan and decoder read them."""
-        points = self.device.type.points
+        points = self.device.type.told
         requests = plan(points, self.device.type.limits, self.device.type.blocks)
         answers: list[bytes | str] = []
         for one in requests:
@@ -129,11 +129,72 @@ def test_every_shipped_type_is_played_within_its_plausible_ranges_though_nobody_
     assert None not in row.values()
 
 
-def test_an_order_in_thousandths_is_shown_as_it_was_sent() -> None:
-    charger = Bench(load_type("keba-p40"))
+ORDERED_IN_MA = """
+[[point]]
+name = "ALimit"
+table = "holding"
+type = "uint16"
+address = 5004
+unit = "mA"
+[point.write]
+function = "register"
+min = 6000
+max = 32_000
+also = [0]
+default = 32_000
+"""
+
+
+def test_an_order_in_thousandths_is_shown_as_it_was_sent(tmp_path: Path) -> None:
+    charger = Bench(made(tmp_path, ORDERED_IN_MA))
     assert charger.ask("03 138c 0001") == "03027d00"  # 32000 mA: nobody controls it
     assert charger.ask("06 138c 1770") == "06138c1770"
     assert charger.ask("03 138c 0001") == "03021770"
+    assert charger.ask("06 138c 0000") == "06138c0000"
+    assert charger.ask("06 138c 0bb8") == "8603"  # 3 A: between off and 6 A nothing is allowed
+
+
+def test_what_is_only_written_is_refused_to_readers_and_shown_where_it_is_told() -> None:
+    charger = Bench(load_type("keba-p40"))
+    assert charger.ask("03 138c 0001") == "8302"
+    assert charger.ask("06 139a 0004") == "8603"  # a time-out is 5 to 600 s
+    assert charger.ask("06 139a 000b") == "06139a000b"
+    assert charger.ask("03 0642 0002") == "03040000000b"
+    assert charger.row()["FailsafeS"] == 11
+
+
+def test_watchdog_in_milliseconds_falls_back_to_the_fail_safe_current() -> None:
+    wallbox = Bench(load_type("heidelberg-energy-control"))
+    assert wallbox.ask("06 0101 3a98") == "0601013a98"  # 15000 ms
+    assert wallbox.ask("06 0105 0064") == "0601050064"
+    assert wallbox.row()["WatchdogMs"] == 15_000
+    wallbox.now_s += 15
+    assert wallbox.row()["ALimit"] == 0  # as delivered the fail-safe current is 0
+    wallbox.device.set("hand", "AFailsafe", "6")
+    wallbox.ask("06 0105 0064")
+    wallbox.now_s += 15
+    assert wallbox.row()["ALimit"] == 60
+
+
+def test_relay_on_for_a_time_goes_off_by_itself() -> None:
+    board = Bench(load_type("waveshare-rtu-relay-d"))
+    assert board.ask("05 0201 0008") == "0502010008"  # the page: relay 1 flash on, 800 ms
+    assert board.ask("01 0000 0008") == "010102"
+    board.now_s += 0.79
+    assert board.ask("01 0000 0008") == "010102"
+    board.now_s += 0.01
+    assert board.ask("01 0000 0008") == "010100"
+    assert board.ask("05 0208 0008") == "8503"
+    assert board.ask("05 0201 8000") == "8503"
+
+
+def test_relay_falls_back_only_where_it_was_told_to() -> None:
+    module = Bench(load_type("wirenboard-wb-mr6c"))
+    module.device.set("hand", "FallsK2", "0")
+    for order in ("06 0008 000a", "05 0000 ff00", "05 0001 ff00"):
+        module.ask(order)
+    module.now_s += 10
+    assert module.ask("01 0000 0002") == "010102"
 
 
 def test_a_new_type_needs_no_code(tmp_path: Path) -> None:
@@ -312,7 +373,7 @@ max = 32
 step = 2
 default = 32
 hold = "watchdog"
-hold_register = { table = "holding", address = 12, type = "uint16", unit = "s", max = 600 }
+hold_register = { table = "holding", address = 12, type = "uint16", max = 600 }
 [[point]]
 name = "Phases"
 address = 20

@@ -31,6 +31,9 @@ class Memory:
         self._legal(address, len(bits))
         self.bits[Table.COIL][address : address + len(bits)] = bits
 
+    def write_timed_bit(self, address: int, word: int) -> None:
+        raise Refusal(3)
+
     def write_registers(self, function: int, address: int, registers: bytes) -> None:
         self._legal(address, len(registers) // 2)
         self.registers[Table.HOLDING][2 * address : 2 * address + len(registers)] = registers

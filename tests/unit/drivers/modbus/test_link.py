@@ -130,12 +130,14 @@ async def test_writes_send_one_frame_each_and_return_on_the_echo() -> None:
         await control.write_register(1, 6, 4711)
         await control.write_coils(1, 16, [True, False, True])
         await control.write_registers(1, 20, [1, 65535])
+        await control.write_timed_coil(1, 0, 0x0200, 7)
         assert [request[7:].hex() for request in server.requests] == [
             "050005ff00",
             "0500050000",
             "0600061267",
             "0f001000030105",
             "10001400020400" + "01ffff",
+            "0502000007",
         ]
 
 

@@ -260,9 +260,9 @@ def limited(**fields: Any) -> PointType:
     ("made", "value", "sentence"),
     [
         (point(), 1, "is not writable"),
-        (limited(), Decimal("9.6"), "is outside -5 to 9.5"),
-        (limited(), -6, "is outside -5 to 9.5"),
-        (limited(), Decimal("NaN"), "is outside"),
+        (limited(), Decimal("9.6"), "is not one of -5 to 9.5"),
+        (limited(), -6, "is not one of -5 to 9.5"),
+        (limited(), Decimal("NaN"), "is not one of"),
         (limited(), Decimal("0.1"), "is not on a step of 0.5 from -5"),
         (limited(scale="1"), Decimal("0.5"), "is not on a step of 1 of the register"),
         (limited(type="uint16"), -1, "does not fit into uint16"),

@@ -97,12 +97,15 @@ async def test_writes_send_one_frame_each_and_return_on_the_confirmation() -> No
         await control.write_register(1, 6, 4711, LONG_S)
         await control.write_coils(1, 16, [True, False, True], LONG_S)
         await control.write_registers(1, 20, [1, 65535], LONG_S)
+        await control.write_timed_coil(1, 0, 0x0200, 7, LONG_S)
         assert [request[1:-2].hex() for request in line.requests[1:]] == [
             "050005ff00",
             "0600061267",
             "0f001000030105",
             "10001400020400" + "01ffff",
+            "0502000007",
         ]
+        assert line.requests[-1].hex() == "010502000007" + "8db0"  # as a maker's page has it
 
 
 async def test_exception_response_is_a_refusal() -> None:
