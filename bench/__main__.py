@@ -12,7 +12,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,12 +21,18 @@ from typing import NoReturn
 from bench import machine, report
 from bench.backlog import measure_backlog, prepare
 from bench.chain import ROOT, ChainPlan, Site
+from bench.fieldreport import FieldResults
+from bench.fleet import measure_fleets
 from bench.household import CONFIRMED_MINUTES, Households
+from bench.plans import measure_plans
+from bench.requests import measure_requests
+from bench.serialline import measure as measure_serial
+from bench.serialline import told as told_line
 from bench.starts import STARTS, measure_starts
 from bench.steady import MORE_DEVICES, Setting, rounds, search
 from core.errors import PorticoError
 
-PARTS = ("rates", "highest", "start", "backlog", "household")
+PARTS = ("rates", "highest", "start", "backlog", "household", "serial", "plans", "requests", "fleet")
 FULL_READINGS = 5_000_000
 RESULTS = ROOT / "bench" / "RESULTS.md"
 
@@ -134,10 +140,33 @@ def _measured(options: argparse.Namespace, directory: Path, say: Callable[[str],
                     site, stores.slow, 3 if quick else STARTS, "start with a backlog", say
                 )
             results.backlog = measure_backlog(site, stores, readings, number, 5.0 if quick else 8.0, say)
+        _measure_field(options.only, results.field, site, seconds, number, say)
         if households is not None:
             households.wait_minutes(1 if quick else CONFIRMED_MINUTES, say)
             results.households = households.results()
     return results
+
+
+def _measure_field(
+    only: Collection[str],
+    results: FieldResults,
+    site: Site,
+    seconds: float,
+    number: int,
+    say: Callable[[str], None],
+) -> None:
+    """Measure what is asked for of the field; ``seconds`` are those of a window of a steady rate."""
+    if "plans" in only:
+        results.plans = measure_plans()
+        say(f"plans: {len(results.plans)} device types")
+    if "requests" in only:
+        results.requests = measure_requests(site.fresh(), seconds / 30, number, say)
+    if "fleet" in only:
+        results.fleets = measure_fleets(site, seconds / 3, number, say)
+    if "serial" in only:
+        for one in measure_serial(seconds / 30, number):
+            results.serial.append(one)
+            say(f"serial: {told_line(one)}")
 
 
 def _print(results: report.Results, as_json: bool) -> None:

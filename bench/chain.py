@@ -114,6 +114,10 @@ class ChainPlan:
 
     every_ms: int
     devices: int = 50
+    per_line: int = 1
+    """Devices on one line, and so on one connection."""
+    spread: bool = False
+    """Each device has a phase, so that they are due one after the other; else all at one instant."""
     counter: bool = True
     """The light counter reads; it confirms unless our collector is there."""
     collector: bool = False
@@ -183,7 +187,7 @@ class Chain:
                 entities=[ENTITY],
             )
         )
-        self.field: Final = Field(self.directory, plan.devices)
+        self.field: Final = Field(self.directory, plan.devices // plan.per_line, plan.per_line)
         self.config_path: Final = self.directory / "gateway.toml"
         self.agent: Final = Process(
             "the agent",
@@ -329,10 +333,14 @@ class Chain:
         ]  # fmt: skip
         for number, port in enumerate(self.field.ports):
             text += ["[[line]]", f'name = "l{number:03d}"', f'url = "modbus+tcp://{HOST}:{port}"']
-            text += [
-                "[[device]]", f'name = "d{number:03d}"', f'type = "{TYPE}"', f'line = "l{number:03d}"',
-                "unit_id = 1", f'every = "{self.plan.every_ms}ms"', f'owner = "{ENTITY}"',
-            ]  # fmt: skip
+            for unit in range(1, self.plan.per_line + 1):
+                device = number * self.plan.per_line + unit - 1
+                phase_ms = self.plan.every_ms * device // self.plan.devices if self.plan.spread else 0
+                text += [
+                    "[[device]]", f'name = "d{device:03d}"', f'type = "{TYPE}"', f'line = "l{number:03d}"',
+                    f'phase = "{phase_ms}ms"',
+                    f"unit_id = {unit}", f'every = "{self.plan.every_ms}ms"', f'owner = "{ENTITY}"',
+                ]  # fmt: skip
         text += [
             "[[route]]", 'name = "bench"', f'entity = "{ENTITY}"', f'url = "mqtts://{HOST}:{self.port}"',
             f'ca = "{certs}/ca.pem"', f'cert = "{certs}/{GATEWAY}.pem"', f'key = "{certs}/{GATEWAY}.key"',

@@ -77,7 +77,7 @@ class Message(msgspec.Struct):
 
 
 class Counted(msgspec.Struct):
-    """What was counted since the start; the two histograms since the last reset."""
+    """What was counted since the start; the histograms since the last reset."""
 
     at: float = 0.0
     messages: int = 0
@@ -105,6 +105,8 @@ class Counted(msgspec.Struct):
     """Live rows by ms from the tick to the arrival here."""
     answer_ms: dict[int, int] = {}
     """Live rows by ms from the device's own clock in its answer to the arrival here."""
+    start_ms: dict[int, int] = {}
+    """Live rows by ms from the tick to the device's own clock, rounded up: how late the request came."""
 
 
 class LightCounter:
@@ -120,6 +122,7 @@ class LightCounter:
         self._gaps: Counter[str] = Counter()
         self._tick_ms: Counter[int] = Counter()
         self._answer_ms: Counter[int] = Counter()
+        self._start_ms: Counter[int] = Counter()
         self._held: dict[tuple[str, str, str], RangeSet] = {}
         """By gateway, epoch and space."""
         self._counts: dict[tuple[str, int], RangeSet] = {}
@@ -175,10 +178,12 @@ class LightCounter:
                 counter_holes=sum(_holes(seen) for seen in self._counts.values()),
                 tick_ms=dict(self._tick_ms),
                 answer_ms=dict(self._answer_ms),
+                start_ms=dict(self._start_ms),
             )
             if reset:
                 self._tick_ms.clear()
                 self._answer_ms.clear()
+                self._start_ms.clear()
         return figures
 
     def _heard(self, client: paho.Client, userdata: Any, message: paho.MQTTMessage) -> None:
@@ -227,6 +232,7 @@ class LightCounter:
             if lane == "live" and type(told) is int:
                 self._tick_ms[now_ms - row.tick] += 1
                 self._answer_ms[now_ms - told] += 1
+                self._start_ms[told - row.tick + 1] += 1
 
     # --- confirming
 

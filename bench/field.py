@@ -24,17 +24,18 @@ ANSWERED: Final = 1
 """Place of the answered reads in fastserver's log of a port."""
 
 
-def compiled(source: Path) -> Path:
-    """Return the program of one C file, compiled unless that was done before."""
+def compiled(source: Path, *libraries: str) -> Path:
+    """Return the program of one C file, compiled unless that was done before; ``libraries`` as in ``-l``."""
     target = ROOT / ".cache" / "bench" / source.stem
     if target.exists() and target.stat().st_mtime > source.stat().st_mtime:
         return target
     compiler = shutil.which("gcc")
     if compiler is None:
-        raise ConfigError("gcc is missing: run apt-get install gcc libc6-dev")
+        raise ConfigError("gcc is missing: run apt-get install gcc libc6-dev libmodbus-dev")
     target.parent.mkdir(parents=True, exist_ok=True)
     fresh = target.with_name(f"{target.name}.{os.getpid()}")
     command = [compiler, "-O2", "-std=gnu11", str(source), "-o", str(fresh)]
+    command += [f"-l{library}" for library in libraries]
     run = subprocess.run(command, capture_output=True, text=True, timeout=120)
     if run.returncode:
         raise ConfigError(f"{source.name} does not compile: {run.stderr.strip()}")
@@ -45,12 +46,20 @@ def compiled(source: Path) -> Path:
 class Field:
     """The fast server: its ports, and how many reads it answered."""
 
-    def __init__(self, directory: Path, devices: int) -> None:
+    def __init__(self, directory: Path, ports: int, units: int = 1) -> None:
         self.log_path: Final = directory / "field.bin"
-        self.devices: Final = devices
+        self._ports: Final = ports
         self.process: Final = Process(
             "the field",
-            [str(compiled(SERVER)), "--ports", str(devices), "--log", str(self.log_path)],
+            [
+                str(compiled(SERVER)),
+                "--ports",
+                str(ports),
+                "--units",
+                str(units),
+                "--log",
+                str(self.log_path),
+            ],
             directory / "field.log",
             ready=lambda process: process.said().startswith('{"ports"') and "\n" in process.said(),
         )
@@ -64,7 +73,7 @@ class Field:
     def answered(self) -> int:
         """Return the reads answered since the start, of all devices."""
         with self.log_path.open("rb") as log, mmap.mmap(log.fileno(), 0, prot=mmap.PROT_READ) as image:
-            end = LOG_HEADER + PORT_LOG.size * self.devices
+            end = LOG_HEADER + PORT_LOG.size * self._ports
             return sum(one[ANSWERED] for one in PORT_LOG.iter_unpack(image[LOG_HEADER:end]))
 
 

@@ -1,20 +1,19 @@
 """The result of a run: the figures by name for the last line, and `RESULTS.md` for people."""
 
+import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from bench.backlog import Backlog
+from bench.fieldreport import FieldResults, field_figures, field_lines, field_sections
+from bench.figures import Figure, Line, rounded, spread
 from bench.household import Household
 from bench.starts import Starts
 from bench.steady import Highest, Setting, Window, median
 
-Figure = float | bool | None | dict[str, float]
-
 AIM_RATE: Final = 250_000
-ROUNDING: Final = 0.999
-"""A rate is met within a thousandth: a window ends at a message and not at a tick."""
 READ_MORE: Final = (
     "How each figure is taken, what limits it and where the time goes: "
     "[docs/performance.md](../docs/performance.md)."
@@ -53,31 +52,8 @@ class Results:
     starts: Starts | None = None
     starts_full: Starts | None = None
     backlog: Backlog | None = None
-    households: list[Household] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One figure with its aim."""
-
-    key: str
-    what: str
-    value: float | None
-    unit: str
-    aim: float | None
-    at_most: bool
-    digits: int = 0
-    held: bool = True
-    """For a rate: whether it was held."""
-
-    @property
-    def met(self) -> bool | None:
-        """Tell whether the aim was reached; None without aim or figure."""
-        if self.value is None or self.aim is None:
-            return None
-        if not self.held:
-            return False
-        return self.value <= self.aim if self.at_most else self.value >= ROUNDING * self.aim
+    households: list[Household] = dataclasses.field(default_factory=list)
+    field: FieldResults = dataclasses.field(default_factory=FieldResults)
 
 
 def lines(results: Results) -> list[Line]:
@@ -119,12 +95,13 @@ def lines(results: Results) -> list[Line]:
              backlog.insert_ratio if backlog else None, "", 0.9, False, 2),
         Line("backlog_drain_ratio", "drain rate of the whole backlog, to that of a small one",
              backlog.drain_ratio if backlog else None, "", 0.8, False, 2),
+        *field_lines(results.field),
     ]  # fmt: skip
 
 
 def figures(results: Results) -> dict[str, Figure]:
     """Return the JSON object of the last line."""
-    found: dict[str, Figure] = {line.key: _rounded(line.value) for line in lines(results)}
+    found: dict[str, Figure] = {line.key: rounded(line.value) for line in lines(results)}
     found["monthly_mb"] = {f"{one.batch_s}s": round(one.monthly_mb, 2) for one in results.households}
     for name, setting in (("by_counter", results.fast), ("together", results.both)):
         if setting is not None and setting.windows:
@@ -140,8 +117,8 @@ def figures(results: Results) -> dict[str, Figure]:
     }
     found["p50_ms"] = median(one.tick_p50_ms for one in slow)
     found["p99_ms_at_250k"] = median(one.tick_p99_ms for one in both)
-    found["pss_mib_at_250k"] = _rounded(median(one.pss_mib for one in both))
-    return found
+    found["pss_mib_at_250k"] = rounded(median(one.pss_mib for one in both))
+    return found | field_figures(results.field)
 
 
 def _windows(setting: Setting | None) -> list[Window]:
@@ -181,10 +158,6 @@ def _is_held(highest: Highest | None, setting: Setting | None) -> bool:
     return setting is not None and 2 * setting.held > len(setting.windows)
 
 
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else float(f"{value:.4g}") if value < 1000 else round(value)
-
-
 # --- for people
 
 
@@ -211,6 +184,7 @@ def markdown(
         value = "not measured" if line.value is None else f"{line.value:,.{line.digits}f} {line.unit}".strip()
         text.append(f"| `{line.key}` | {line.what} | {value} | {aim} | {met} |")
     text += ["", *_rates(results), *_search(results), *_backlog(results), *_starts(results), *_home(results)]
+    text += field_sections(results.field)
     text += [
         "## Machine",
         "",
@@ -223,6 +197,8 @@ def markdown(
 
 
 def _rates(results: Results) -> list[str]:
+    if results.slow is results.fast is results.both is None:
+        return []
     text = [
         "## Steady rates",
         "",
@@ -234,7 +210,7 @@ def _rates(results: Results) -> list[str]:
     settings = [_windows(one) for one in (results.slow, results.fast, results.both)]
 
     def row(name: str, values: list[list[float | None]], digits: int) -> None:
-        text.append(f"| {name} | " + " | ".join(_spread(one, digits) for one in values) + " |")
+        text.append(f"| {name} | " + " | ".join(spread(one, digits) for one in values) + " |")
 
     text.append(
         "| rounds held | "
@@ -278,15 +254,6 @@ def _rates(results: Results) -> list[str]:
 
 def _cpu(window: Window, part: str) -> float | None:
     return 100 * window.cpu[part] if part in window.cpu else None
-
-
-def _spread(values: list[float | None], digits: int) -> str:
-    known = [value for value in values if value is not None]
-    middle = median(known)
-    if middle is None:
-        return ""
-    text = f"{middle:,.{digits}f}"
-    return text if len(known) < 2 else f"{text} ({min(known):,.{digits}f}–{max(known):,.{digits}f})"
 
 
 def _search(results: Results) -> list[str]:
@@ -343,7 +310,7 @@ def _backlog(results: Results) -> list[str]:
         "| | empty or small | with the backlog | ratio |",
         "|---|---|---|---|",
         *(
-            f"| {name} | {_spread([*small], digits)} | {_spread([*large], digits)} "
+            f"| {name} | {spread([*small], digits)} | {spread([*large], digits)} "
             f"| {'' if ratio is None else format(ratio, '.2f')} |"
             for name, small, large, digits, ratio in rows
         ),
@@ -362,7 +329,7 @@ def _starts(results: Results) -> list[str]:
         ("the backlog in the store", results.starts_full),
     ):
         if starts is not None:
-            text.append(f"| {name} | {_spread([*starts.seconds], 2)} | {len(starts.seconds)} |")
+            text.append(f"| {name} | {spread([*starts.seconds], 2)} | {len(starts.seconds)} |")
     head = ["## Start", "", "Seconds from the start of the process to READY, warm cache.", ""]
     return [*head, "| | median | starts |", "|---|---|---|", *text, ""] if text else []
 

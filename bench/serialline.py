@@ -16,7 +16,6 @@ import asyncio
 import contextlib
 import json
 import resource
-import shutil
 import statistics
 import subprocess
 import sys
@@ -27,6 +26,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Final
 
+from bench.field import ROOT, compiled
 from core.errors import ConfigError, FieldError
 from drivers.modbus.bustime import TURN_AROUND_S, read_s
 from drivers.modbus.lineurl import LineScheme, LinkUrl
@@ -35,11 +35,14 @@ from drivers.modbus.plan import Request
 from drivers.modbus.wires import SerialSettings
 from drivers.points import Table
 
-ROOT: Final = Path(__file__).resolve().parent.parent
 BAUDS: Final = (9600, 19200)
 COUNTS: Final = (2, 10, 50, 125)
 AIM: Final = 0.95
 ROUNDS: Final = 3
+NOT_TRIED: Final = (
+    "No real RS-485 driver and no direction pin was tried: the line is a pair of pseudo-terminals at the "
+    "pace of a baud rate, without a UART's buffers or the latency of a USB adapter."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,20 +62,22 @@ class LineUse:
     errors: int
 
 
-def measure(seconds: float) -> Iterator[LineUse]:
-    """Measure every baud rate and size, ``seconds`` for each master and round."""
+def measure(seconds: float, rounds: int = ROUNDS) -> Iterator[LineUse]:
+    """Measure every baud rate and size, at least ``seconds`` for each master and round."""
     programs = [
-        _compiled(ROOT / "bench" / "rtuline.c"),
-        _compiled(ROOT / "tests" / "peers" / "modbus_peer.c", "modbus"),
-        _compiled(ROOT / "bench" / "rtumaster.c", "modbus"),
+        compiled(ROOT / "bench" / "rtuline.c"),
+        compiled(ROOT / "tests" / "peers" / "modbus_peer.c", "modbus"),
+        compiled(ROOT / "bench" / "rtumaster.c", "modbus"),
     ]
     for baud in BAUDS:
         with _line(baud, programs[0], programs[1]) as port:
             for count in COUNTS:
-                yield _measured(port, SerialSettings(baud), count, seconds, programs[2])
+                yield _measured(port, SerialSettings(baud), count, seconds, rounds, programs[2])
 
 
-def _measured(port: str, settings: SerialSettings, count: int, seconds: float, master: Path) -> LineUse:
+def _measured(
+    port: str, settings: SerialSettings, count: int, seconds: float, rounds: int, master: Path
+) -> LineUse:
     request = Request(Table.HOLDING, 0, count, ())
     ideal = 1 / read_s(request, settings)
     ours: list[float] = []
@@ -81,7 +86,7 @@ def _measured(port: str, settings: SerialSettings, count: int, seconds: float, m
     errors = 0
     before = resource.getrusage(resource.RUSAGE_SELF)
     taken = 0.0
-    for _ in range(ROUNDS):  # interleaved: what the machine does meanwhile falls on all
+    for _ in range(rounds):  # interleaved: what the machine does meanwhile falls on all
         reads, failed, lasted = run_ours(port, settings, request, seconds)
         ours.append(reads / lasted / ideal)
         errors += failed
@@ -165,28 +170,6 @@ def _running(command: Sequence[str], log: IO[bytes]) -> Iterator["subprocess.Pop
         finally:
             process.terminate()
             process.wait(10)
-
-
-def _compiled(source: Path, *libraries: str) -> Path:
-    """Return the program of one C file, compiled unless that was done before."""
-    target = ROOT / ".cache" / "bench" / source.stem
-    if target.exists() and target.stat().st_mtime > source.stat().st_mtime:
-        return target
-    compiler = shutil.which("gcc")
-    if compiler is None:
-        raise ConfigError("gcc is missing: run apt-get install gcc libc6-dev libmodbus-dev")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    command = [compiler, "-O2", "-std=gnu11", str(source), "-o", str(target)]
-    run = subprocess.run(
-        [*command, *(f"-l{library}" for library in libraries)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    if run.returncode:
-        raise ConfigError(f"{source.name} does not compile: {run.stderr.strip()}")
-    return target
 
 
 def told(one: LineUse) -> str:
