@@ -27,7 +27,7 @@ import msgspec
 from core.errors import WireError
 from core.ids import books_born_ms, is_epoch, is_hash, name_fault
 from core.manifest import EXACT as EXACT
-from core.manifest import Group, Value, ValueKind, manifest_fault
+from core.manifest import Group, Value, ValueKind, manifest_fault, manifest_name
 from core.quality import reason_fault
 from core.records import Ask, AuditHead, Confirmation, Record, Row, State, StreamMessage
 
@@ -204,6 +204,29 @@ def decode_stream(body: bytes) -> StreamMessage:
     if fault is not None:
         raise WireError(f"stream message of {message.gateway or 'nobody'}: {fault}")
     return message
+
+
+class _ManifestBytes(msgspec.Struct):
+    type: str = ""
+    manifest: msgspec.Raw = msgspec.Raw(b"")
+
+
+class _Manifests(msgspec.Struct):
+    records: list[_ManifestBytes] = []
+    manifests: list[msgspec.Raw] = []
+
+
+_manifests = msgspec.json.Decoder(_Manifests)
+
+
+def manifest_names(body: bytes) -> tuple[list[str], list[str]]:
+    """Return the names of the manifests in a stream message: of its records, and of its member ``manifests``.
+
+    A name is the hash of the bytes as they stand there, in whatever order a gateway writes its members.
+    """
+    found = _parsed(_manifests, body, "stream message")
+    named = [manifest_name(one.manifest) for one in found.records if one.type == "manifest"]
+    return named, [manifest_name(one) for one in found.manifests]
 
 
 def _stream_fault(message: StreamMessage) -> str | None:

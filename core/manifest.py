@@ -90,6 +90,11 @@ class Group(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
         return frozenset(entity for term in self.owners for entity in term.data_owners)
 
 
+def manifest_name(body: "bytes | msgspec.Raw") -> str:
+    """Return the name of a manifest by its bytes: 128 bits of their SHA-256, in hexadecimal."""
+    return hashlib.sha256(body).hexdigest()[:32]
+
+
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The groups of one gateway, or those of them that one entity may see."""
 
@@ -104,7 +109,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
 
     def hash(self) -> str:
         """Return the name of this manifest: 128 bits of the SHA-256 of its bytes, in hexadecimal."""
-        return hashlib.sha256(self.encode()).hexdigest()[:32]
+        return manifest_name(self.encode())
 
     def view(self, entity: str) -> "Manifest":
         """Return the part that an entity may see: groups whose data it owns at some time.

@@ -22,7 +22,14 @@ import msgspec
 
 from certs.signing import BadSignature, Signer, TrustedSigners
 from core.checkpoint import Checkpoint
-from core.codec import carried_certificate, decode_audit_head, decode_state, decode_stream, unseal
+from core.codec import (
+    carried_certificate,
+    decode_audit_head,
+    decode_state,
+    decode_stream,
+    manifest_names,
+    unseal,
+)
 from core.errors import TrustError, WireError
 from core.ids import is_epoch
 from core.manifest import Manifest, manifest_fault
@@ -147,7 +154,7 @@ class Intake:
             message = decode_stream(body)
         except WireError as error:
             return Refused(Refusal.GARBAGE, where.gateway, str(error), authenticated=True)
-        return self._content(where, message, signer)
+        return self._content(where, message, body, signer)
 
     def judge_state(self, gateway: str, topic: str, payload: bytes, now_ms: int) -> State | Refused:
         """Return the state that a gateway signed; it is told on its topic, retained, and as its will."""
@@ -218,7 +225,9 @@ class Intake:
             text = str(fault or error)
             return Refused(Refusal.UNTRUSTED, gateway, text, ask_cert=carried is None)
 
-    def _content(self, where: StreamTopic, message: StreamMessage, signer: Signer | None) -> Verdict:
+    def _content(
+        self, where: StreamTopic, message: StreamMessage, body: bytes, signer: Signer | None
+    ) -> Verdict:
         """Judge what a signed message says."""
 
         def refused(reason: Refusal, text: str, ask_manifest: str = "") -> Refused:
@@ -233,6 +242,8 @@ class Intake:
         if control and message.rows:
             return refused(Refusal.LANE, "rows do not belong on the control lane")
         brought: list[KnownManifest] = []
+        brings = bool(message.manifests) or any(isinstance(one, ManifestRecord) for one in message.records)
+        names, loose = manifest_names(body) if brings else ([], [])
         for record in message.records:
             # An extension may be of either sequence; it is kept as it is.
             if not isinstance(record, Extension) and isinstance(record, Alarm | Outcome) is not control:
@@ -241,10 +252,12 @@ class Intake:
             if fault is not None:
                 return refused(Refusal.BAD_RECORD, f"sequence {record.seq}: {fault}")
             if isinstance(record, ManifestRecord):
-                if record.manifest.hash() != record.hash:
+                if names[len(brought)] != record.hash:
                     return refused(Refusal.BAD_MANIFEST, "a manifest's name is not the hash of its content")
                 brought.append(KnownManifest(record.hash, record.manifest, self._entity))
-        brought += [KnownManifest(one.hash(), one, self._entity) for one in message.manifests]
+        brought += [
+            KnownManifest(name, one, self._entity) for name, one in zip(loose, message.manifests, strict=True)
+        ]
         for manifest in brought:
             fault = _brought_fault(manifest.manifest, where.gateway, self._entity)
             if fault is not None:

@@ -1,11 +1,14 @@
 """What a collector takes, and what it refuses and why."""
 
+import base64
+import hashlib
 from collections.abc import Callable
 
+import msgspec
 import pytest
 
 from certs.signing import SigningKey, TrustedSigners
-from core.codec import seal
+from core.codec import encode_record, encode_stream, seal
 from core.manifest import Manifest
 from core.records import (
     Alarm,
@@ -17,6 +20,7 @@ from core.records import (
     QualityRecord,
     Record,
     Start,
+    StreamMessage,
 )
 from core.topics import Lane
 from headend.books import Books
@@ -292,6 +296,26 @@ def test_record_of_a_later_version_is_kept_in_either_sequence(
 ) -> None:
     later = Extension(seq=1, at=T0, name="later", body={"a": 1})
     assert accepted(intake, double.sealed(1, 1, [], [later], lane=lane, cert=True)).message.records == [later]
+
+
+def test_manifest_is_known_by_its_bytes_in_whatever_order_its_members_stand(
+    intake: Intake, double: GatewayDouble
+) -> None:
+    turned = msgspec.json.encode(dict(reversed(msgspec.to_builtins(double.manifest).items())))
+    name = hashlib.sha256(turned).hexdigest()[:32]
+    assert name != double.manifest.hash()
+    record = b'{"type":"manifest","seq":2,"hash":"%s","manifest":%s}' % (name.encode(), turned)
+    start = encode_record(double.start())
+    header = StreamMessage(
+        v=1, gateway=double.gateway, epoch=double.epoch, first=1, last=5, manifest=name, sent=T0,
+        cert=base64.b64encode(double.key.certificate_der).decode(),
+    )  # fmt: skip
+    topic = double.topic()
+    body = encode_stream(header, double.rows(3, 5), [start, record])
+    assert [one.hash for one in accepted(intake, (topic, seal(topic, body, double.key))).brought] == [name]
+
+    loose = b'{"manifests":[%s],' % turned + double.body(6, 6, double.rows(6, 6), manifest=name)[1:]
+    assert [one.hash for one in accepted(intake, (topic, seal(topic, loose, double.key))).brought] == [name]
 
 
 def test_manifest_that_was_asked_for_travels_outside_the_sequence(
