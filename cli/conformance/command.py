@@ -19,9 +19,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from cli.conformance.agent_ground import OWN_COMMAND, AgentGround
+from cli.conformance.agent_ground import OWN_COMMAND as OWN_AGENT
+from cli.conformance.agent_ground import AgentGround
 from cli.conformance.agent_lines import AGENT_LINES
 from cli.conformance.agent_run import AgentRun
+from cli.conformance.headend_ground import OWN_COMMAND as OWN_HEADEND
+from cli.conformance.headend_ground import HeadendGround
+from cli.conformance.headend_lines import HEADEND_LINES
+from cli.conformance.headend_run import HeadendRun
 from cli.conformance.lines import E, Line, chosen, judge
 from cli.conformance.report import Report, document, show, write_junit
 from core.errors import ConfigError, PorticoError
@@ -93,8 +98,48 @@ def agent(
         run = AgentRun(ground, wanted, seconds, story.tell)
         evidence = run.play()
         judged = judge(lines, evidence, run.missing)
-        shown = "started by hand" if ground.program is None else " ".join(command_shown(command, OWN_COMMAND))
+        shown = "started by hand" if ground.program is None else command or "portico " + " ".join(OWN_AGENT)
         report = Report("agent", shown, tuple(judged), story.seconds, tuple(story.lines))
+        keep(not report.ok)
+    finish(report, as_json=as_json, junit=junit, no_color=no_color, where=where)
+
+
+@app.command(
+    epilog='Example: portico conformance headend --command "mine {site}" --readings-command "list {site}"'
+)
+def headend(
+    command: CommandLine = None,
+    readings_command: Annotated[
+        str | None,
+        typer.Option(
+            "--readings-command",
+            help="Prints what is booked, one JSON object a line; without it some lines are not tested.",
+            show_default=False,
+        ),
+    ] = None,
+    by_hand: ByHand = False,
+    as_json: AsJson = False,
+    junit: Junit = None,
+    only: Only = None,
+    list_all: ListAll = False,
+    directory: Directory = None,
+    no_color: NoColor = False,
+) -> None:
+    """Send a head-end what gateways may send, right and wrong, and judge what it confirms and books."""
+    lines = chosen(HEADEND_LINES, only or ())
+    if list_all:
+        list_lines(lines, as_json=as_json)
+        return
+    find_mosquitto()
+    wanted = frozenset(step for line in lines for step in line.steps)
+    with place(directory) as (where, keep), ended_by_signals():
+        ground = HeadendGround(where, command, readings_command, by_hand=by_hand)
+        story = Story(as_json=as_json)
+        run = HeadendRun(ground, wanted, story.tell)
+        evidence = run.play()
+        judged = judge(lines, evidence, run.missing)
+        shown = "started by hand" if ground.program is None else command or "portico " + " ".join(OWN_HEADEND)
+        report = Report("headend", shown, tuple(judged), story.seconds, tuple(story.lines))
         keep(not report.ok)
     finish(report, as_json=as_json, junit=junit, no_color=no_color, where=where)
 
@@ -116,11 +161,6 @@ class Story:
         """Say what is done now."""
         self.lines.append(f"{self.seconds:5.1f} s  {words}")
         print(self.lines[-1], file=self._out, flush=True)
-
-
-def command_shown(text: str | None, default: Sequence[str]) -> list[str]:
-    """Return the command for people, without the paths of this run."""
-    return [text] if text is not None else ["portico", *default]
 
 
 def list_lines(lines: Sequence[Line[E]], *, as_json: bool) -> None:

@@ -6,21 +6,18 @@ taken over their bytes as they stand in the message, not over what our own encod
 Relies on `core.codec` and `certs.signing`. Pure but for the certificates that a :class:`Opener` remembers.
 """
 
-import hashlib
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
 from certs.signing import TrustedSigners
 from cli.conformance.peer import Arrival
-from core.codec import carried_certificate, decode_state, decode_stream, unseal
+from core.codec import carried_certificate, decode_state, decode_stream, manifest_names, unseal
 from core.errors import TrustError, UnknownKey, WireError
-from core.manifest import Manifest, decode_manifest
-from core.records import State, StreamMessage
+from core.manifest import Manifest, decode_manifest, manifest_name
+from core.records import ManifestRecord, State, StreamMessage
 from core.topics import ROOT, Lane, StreamTopic, manifest_topic, state_topic
 
 
@@ -75,25 +72,6 @@ class Heard:
             return f"message {self.number} on {where}"
         one = self.stream
         return f"message {self.number} on {where}, {one.epoch}/{one.first}..{one.last}"
-
-
-class _RawRecord(msgspec.Struct):
-    type: str = ""
-    hash: str = ""
-    manifest: msgspec.Raw = msgspec.Raw(b"")
-
-
-class _RawStream(msgspec.Struct):
-    records: list[_RawRecord] = []
-    manifests: list[msgspec.Raw] = []
-
-
-_raw = msgspec.json.Decoder(_RawStream)
-
-
-def name_of(manifest: bytes | memoryview) -> str:
-    """Return the name of a manifest by its bytes (docs/wire.md, manifest)."""
-    return hashlib.sha256(manifest).hexdigest()[:32]
 
 
 class Opener:
@@ -160,15 +138,14 @@ def _decoded(heard: Heard, body: bytes) -> Heard:
     match heard.kind:
         case Kind.STREAM:
             stream = decode_stream(body)
-            raw = _raw.decode(body)
-            named = tuple(
-                (one.hash, name_of(bytes(one.manifest))) for one in raw.records if one.type == "manifest"
-            )
-            names = frozenset(name_of(bytes(one)) for one in raw.manifests)
+            by_bytes, loose = manifest_names(body)
+            records = (one for one in stream.records if isinstance(one, ManifestRecord))
+            named = tuple((one.hash, name) for one, name in zip(records, by_bytes, strict=True))
+            names = frozenset(loose)
             return replace(heard, stream=stream, brings_cert=bool(stream.cert), named=named, names=names)
         case Kind.STATE:
             return replace(heard, state=decode_state(body))
         case Kind.MANIFEST:
-            return replace(heard, manifest=decode_manifest(body), names=frozenset({name_of(body)}))
+            return replace(heard, manifest=decode_manifest(body), names=frozenset({manifest_name(body)}))
         case Kind.OTHER:
             return heard

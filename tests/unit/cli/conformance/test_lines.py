@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 
-from cli.conformance.agent_lines import AGENT_LINES, STEPS
+from cli.conformance import agent_lines, headend_lines
+from cli.conformance.agent_lines import AGENT_LINES
+from cli.conformance.headend_lines import HEADEND_LINES
 from cli.conformance.lines import Line
 
 PAGE = Path(__file__).parents[4] / "docs" / "conformance.md"
-EVERY: dict[str, tuple[Line[Any], ...]] = {"agent": AGENT_LINES}
+EVERY: dict[str, tuple[Line[Any], ...]] = {"agent": AGENT_LINES, "headend": HEADEND_LINES}
 
 
 def rows(lines: tuple[Line[Any], ...]) -> str:
@@ -32,4 +34,6 @@ def test_ids_are_unique_and_ascending(part: str) -> None:
 
 
 def test_every_step_of_a_line_is_played_somewhere() -> None:
-    assert {step for one in AGENT_LINES for step in one.steps} == set(STEPS)
+    assert {step for one in AGENT_LINES for step in one.steps} == set(agent_lines.STEPS)
+    steps = {step for one in HEADEND_LINES for step in one.steps}
+    assert steps == {*headend_lines.STEPS, headend_lines.BOOKS}
