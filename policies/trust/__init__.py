@@ -1,0 +1,1 @@
+"""How signed policies reach a gateway and are believed: TUF repository, assignment, spool, last good."""

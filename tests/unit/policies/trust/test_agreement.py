@@ -1,0 +1,232 @@
+"""Who has signed which grant: the utility, the entity, the owner, and nobody by another's hand."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from policies.trust.agreement import EVER, OWNERS, Consent, Named, Validity, digest, seal_consent
+from policies.trust.ceremony import put_part, set_consent_keys, with_owners
+from policies.trust.contents import Table
+from policies.trust.held import Held
+from policies.trust.refusals import PolicyRefused
+from tests.support.policy_world import AGGREGATOR, ESCO, UTILITY, World, assignment, grant, pair
+
+OWNER = "cust-0815"
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    """A gateway that holds a policy with grant g-wh of esco1."""
+    world = World(tmp_path)
+    world.refresh()
+    return world
+
+
+def consenting(grants: list[str], owner: str = OWNER, evidence: str = "form 4711", **valid: str) -> Table:
+    """Return an assignment that names a consent to each grant."""
+    entries = [
+        {
+            "grant": one,
+            "revision": 1,
+            "owner": owner,
+            "evidence": evidence,
+            **({"valid": valid} if valid else {}),
+        }
+        for one in grants
+    ]
+    return {**assignment(*grants), "consent": entries}
+
+
+def counted(found: Held) -> list[str]:
+    """Return the grants to which a consent is proved."""
+    assert found.assigned is not None
+    return [one["grant"] for one in json.loads(found.assigned)["consent"]]
+
+
+def portal(world: World, *owners: str) -> "Portal":
+    """Return a consent service that the utility's threshold lists for these owners."""
+    key = pair("portal")
+    set_consent_keys(world.repository, [with_owners(key.public, owners, OWNERS)], world.now_ms)
+    world.sign_all()
+    world.refresh()
+    return Portal(world, key)
+
+
+class Portal:
+    """Signs consents of customers who have no key."""
+
+    def __init__(self, world: World, key: object) -> None:
+        self.world = world
+        self.key = key
+
+    def record(self, consent: Consent) -> bytes:
+        """Return the signed record."""
+        return seal_consent(consent, self.key.signer)  # type: ignore[attr-defined]
+
+
+def test_utility_and_entity_have_signed_a_grant_that_both_published(world: World) -> None:
+    found = world.load()
+    assert found is not None
+    assert found.agreement.utility == UTILITY
+    assert found.agreement.parties("g-wh", 1) == {UTILITY, ESCO}
+
+
+def test_another_revision_of_a_grant_is_signed_by_nobody(world: World) -> None:
+    found = world.load()
+    assert found is not None
+    assert found.agreement.parties("g-wh", 2) == frozenset()
+    assert found.agreement.parties("g-none", 1) == frozenset()
+
+
+def test_a_changed_grant_asks_the_entity_again(world: World) -> None:
+    put_part(
+        world.repository, "esco", {"grant": [{**grant("g-wh"), "duration": {"max": "8h"}}]}, (), world.now_ms
+    )
+    world.sign(*world.keys.targets[:2])  # the entity has not signed its new list
+    found = world.refresh()
+    assert found.agreement.parties("g-wh", 1) == {UTILITY}
+    world.sign(world.keys.entities[ESCO])
+    assert world.refresh().agreement.parties("g-wh", 1) == {UTILITY, ESCO}
+
+
+def test_a_grant_that_did_not_change_stays_agreed_when_others_change(world: World) -> None:
+    before = world.named("g-wh")
+    put_part(world.repository, "more", {"grant": [grant("g-2")]}, (), world.now_ms)
+    world.sign(*world.keys.targets[:2])
+    found = world.refresh()
+    assert world.named("g-wh") == before
+    assert found.agreement.parties("g-wh", 1) == {UTILITY, ESCO}
+    assert found.agreement.parties("g-2", 1) == {UTILITY}
+
+
+def test_an_entity_does_not_sign_for_another(world: World) -> None:
+    world.refresh(world.change(grant("g-aggr", AGGREGATOR), name="aggr"))
+    found = world.load()
+    assert found is not None
+    assert found.agreement.parties("g-aggr", 1) == {UTILITY, AGGREGATOR}
+    assert found.agreement.parties("g-wh", 1) == {UTILITY, ESCO}
+
+
+def test_an_owner_with_a_role_of_its_own_signs_like_an_entity(world: World) -> None:
+    put_part(world.repository, "aggr", {"grant": [grant("g-x", ESCO)]}, (AGGREGATOR,), world.now_ms)
+    world.sign_all()
+    world.refresh()
+    found = world.give(world.assign(consenting(["g-x"], owner=AGGREGATOR)).raw)
+    assert found.agreement.parties("g-x", 1) == {UTILITY, ESCO, AGGREGATOR}
+    assert counted(found) == ["g-x"]
+
+
+def test_a_list_that_names_another_entity_counts_for_nobody(world: World) -> None:
+    role = world.repository.edit_targets(ESCO, world.now_ms)
+    named = world.named("g-wh")
+    document = {"format": 1, "entity": AGGREGATOR, "grants": [{"id": named.id, "sha256": named.sha256}]}
+    world.repository.put(role.signed, f"entities/{ESCO}/agreed.json", json.dumps(document).encode())
+    world.repository.save(ESCO, role)
+    world.sign_all()
+    assert world.refresh().agreement.parties("g-wh", 1) == {UTILITY}
+
+
+def test_a_list_that_cannot_be_read_harms_its_own_grants_alone(world: World) -> None:
+    world.refresh(world.change(grant("g-aggr", AGGREGATOR), name="aggr"))
+    role = world.repository.edit_targets(ESCO, world.now_ms)
+    world.repository.put(role.signed, f"entities/{ESCO}/agreed.json", b"[" * 10_000)
+    world.repository.save(ESCO, role)
+    world.sign_all()
+    found = world.refresh()
+    assert found.agreement.parties("g-wh", 1) == {UTILITY}
+    assert found.agreement.parties("g-aggr", 1) == {UTILITY, AGGREGATOR}
+
+
+def test_an_id_that_stands_twice_is_agreed_by_nobody(world: World) -> None:
+    world.refresh(world.change(grant("g-wh"), {**grant("g-wh"), "duration": {"max": "8h"}}))
+    found = world.load()
+    assert found is not None
+    assert found.agreement.parties("g-wh", 1) == frozenset()
+
+
+def test_a_consent_without_a_record_does_not_count(world: World) -> None:
+    assert counted(world.give(world.assign(consenting(["g-wh"])).raw)) == []
+
+
+def test_a_consent_with_a_record_of_a_listed_service_counts(world: World) -> None:
+    service = portal(world, "cust-*")
+    record = service.record(world.consent(OWNER, "g-wh"))
+    found = world.give(world.assign(consenting(["g-wh"]), record).raw)
+    assert counted(found) == ["g-wh"]
+    assert found.assignment is not None
+    assert json.loads(found.assignment.document)["select"] == [{"grant": "g-wh"}]
+
+
+def test_a_record_that_the_assignment_does_not_name_does_not_count(world: World) -> None:
+    record = portal(world, OWNER).record(world.consent(OWNER, "g-wh"))
+    found = world.give(world.assign({**assignment("g-wh"), "consent": []}, record).raw)
+    assert found.assigned is not None
+    assert json.loads(found.assigned)["consent"] == []
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"owner": "cust-0816"}, "of another owner"),
+        ({"gateway": "gw-0002"}, "for another gateway"),
+        ({"evidence": "form 4712"}, "on other evidence"),
+        ({"grants": [Named("g-wh", "0" * 64, 1)]}, "to another wording"),
+        ({"format": 2}, "of a later form"),
+        ({"valid": Validity("2026-12-01T00:00:00Z", None)}, "from later on"),
+        ({"valid": Validity(None, "2026-12-01T00:00:00Z")}, "until earlier"),
+    ],
+)
+def test_a_record_does_not_count_that_is(world: World, change: dict[str, object], why: str) -> None:
+    service = portal(world, "cust-*")
+    plain = world.consent(OWNER, "g-wh")
+    fields = {name: getattr(plain, name) for name in plain.__struct_fields__}
+    record = service.record(Consent(**{**fields, **change}))
+    assert counted(world.give(world.assign(consenting(["g-wh"]), record).raw)) == [], why
+
+
+def test_a_service_does_not_sign_for_owners_that_are_not_its_own(world: World) -> None:
+    record = portal(world, "cust-9*").record(world.consent(OWNER, "g-wh"))
+    assert counted(world.give(world.assign(consenting(["g-wh"]), record).raw)) == []
+
+
+def test_the_enrolment_key_cannot_consent_for_anybody(world: World) -> None:
+    portal(world, "cust-*")
+    record = seal_consent(world.consent(OWNER, "g-wh"), world.keys.assignment.signer)
+    assert counted(world.give(world.assign(consenting(["g-wh"]), record).raw)) == []
+
+
+def test_a_consent_ends_when_the_key_of_its_service_is_taken_away(world: World) -> None:
+    record = portal(world, "cust-*").record(world.consent(OWNER, "g-wh"))
+    assert counted(world.give(world.assign(consenting(["g-wh"]), record).raw)) == ["g-wh"]
+    set_consent_keys(world.repository, [pair("portal-2").public], world.now_ms)
+    world.sign_all()
+    assert counted(world.refresh()) == []
+
+
+def test_a_consent_ends_when_the_wording_of_the_grant_changes(world: World) -> None:
+    record = portal(world, "cust-*").record(world.consent(OWNER, "g-wh"))
+    world.give(world.assign(consenting(["g-wh"]), record).raw)
+    found = world.refresh(world.change({**grant("g-wh"), "duration": {"max": "8h"}}))
+    assert counted(found) == []
+
+
+def test_a_consent_within_the_time_of_its_record_counts(world: World) -> None:
+    service = portal(world, OWNER)
+    plain = world.consent(OWNER, "g-wh")
+    fields = {name: getattr(plain, name) for name in plain.__struct_fields__}
+    record = service.record(Consent(**{**fields, "valid": Validity(None, "2026-12-31T00:00:00Z")}))
+    document = consenting(["g-wh"], until="2026-12-01T00:00:00Z")
+    assert counted(world.give(world.assign(document, record).raw)) == ["g-wh"]
+
+
+def test_validity_without_bounds_is_for_ever_and_the_wrong_way_round_is_refused() -> None:
+    assert Validity().bounds() == (0, EVER)
+    with pytest.raises(PolicyRefused):
+        Validity("2026-12-01T00:00:00Z", "2026-12-01T00:00:00Z").bounds()
+    with pytest.raises(PolicyRefused):
+        Validity("tomorrow").bounds()
+
+
+def test_a_grant_is_named_by_the_sha256_of_its_bytes() -> None:
+    assert digest(b"{}") == "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
