@@ -15,9 +15,10 @@ import msgspec
 from agent.lived import Lived, joined
 from agent.schedule import missed, tick_at_or_before
 from agent.store.dropping import Terms
+from agent.store.heartbeat import NOTE, Noted, read_beat
 from agent.store.livednote import KEY, LivedNote, read_lived, unknown
 from agent.store.opening import keep_spare
-from agent.store.recordfile import LOOK_BACK, Epoch, RecordFile, is_manifest, ticks_in
+from agent.store.recordfile import LOOK_BACK, Epoch, RecordFile, is_manifest
 from core.codec import encode_record
 from core.errors import StoreCorrupt, WireError
 from core.manifest import Group, Manifest, decode_manifest
@@ -29,6 +30,8 @@ BEFORE_TOLD: Final = 16
 """Earlier epochs named in a start record."""
 REASONS: Final = {"stop": "stopped", "set-aside": "store-lost", "restored": "store-lost"}
 """Why ticks between two lives are missing; else the agent or the machine crashed."""
+REASONED: Final = frozenset({"stop", "crash"})
+"""Ends after which the file is as the last life left it, with all that it wrote."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,10 @@ class Past:
     before: list[Before] = field(default_factory=list)
     noted: dict[str, Lived] = field(default_factory=dict)
     """By group key, the ticks that were polled, of groups of which that was written down."""
+    unwritten: dict[str, int] = field(default_factory=dict)
+    """By group key, the last tick that was polled and could not be written."""
+    why: str = ""
+    """The reason of the Gap of these."""
 
     def lived(self, now_ms: int) -> dict[str, Lived]:
         """Return the ticks that were polled of each group that ever was."""
@@ -71,25 +78,26 @@ class Past:
 
 def look_back(file: RecordFile, control: RecordFile, aside: bool) -> Past:
     """Read what happened before; nothing is written."""
-    heartbeat = control.note("heartbeat")
+    heartbeat = read_beat(control.note(NOTE))
     ended = _how_it_ended(file, control, heartbeat, aside)
     decoded = {hash_: _manifest(file, hash_, body) for hash_, body in file.manifests().items()}
     spans = [(begin, found) for begin, hash_ in file.manifest_spans() if (found := decoded.get(hash_))]
     keys = {hash_: keys_of(found) for hash_, found in decoded.items()}
-    safe = ticks_in(heartbeat, "safe")
+    safe = heartbeat.safe
     # A salvaged file may have holes far back; one that was put back may end before the heartbeat.
-    remembered = safe if aside or ended == "restored" else ticks_in(heartbeat, "ticks")
+    remembered = safe if aside or ended == "restored" else heartbeat.ticks
     there = file.last_ticks(keys, -1 if aside else LOOK_BACK)
     ticks = remembered | there
     noted = read_lived(file.meta(KEY), there)
     if aside or ended == "restored":
         copy = control.meta(KEY)  # it may know of later rows than the file has, or of earlier ones
-        for known in (ticks_in(heartbeat, "ticks"), there):
+        for known in (heartbeat.ticks, there):
             noted = _both(noted, read_lived(copy, known), ticks)
-    top = heartbeat.get("top")
-    known_top = max(file.top, top if isinstance(top, int) and aside else 0)
+    known_top = max(file.top, heartbeat.top if aside else 0)
     before = list(_told(file, control, heartbeat, aside, known_top))
-    return Past(ended, spans, ticks, safe, known_top, before, noted)
+    last_life = ended in REASONED and heartbeat.epoch == file.epochs[-1].epoch
+    unwritten = heartbeat.unwritten if last_life else {}
+    return Past(ended, spans, ticks, safe, known_top, before, noted, unwritten, heartbeat.why)
 
 
 def _both(one: dict[str, Lived], other: dict[str, Lived], ticks: dict[str, int]) -> dict[str, Lived]:
@@ -123,6 +131,8 @@ def begin(file: RecordFile, past: Past, epoch: str, birth: Birth, manifest: Mani
             ticks=past.ticks,
         )
         lost = list(_lost_ticks(file, past, manifest)) if past.ended == "set-aside" else []
+        gaps = [(group, hole, "store-lost") for group, hole in lost]
+        gaps += [(group, hole, past.why) for group, hole in _unwritten(past, manifest)]
         file.insert(
             [
                 (file.top + 1, 0, birth.now_ms, encode_record(start)),
@@ -131,13 +141,18 @@ def begin(file: RecordFile, past: Past, epoch: str, birth: Birth, manifest: Mani
         )
         file.add_manifest(hash_, begun.base + 1, manifest.encode())
         file.loose = file.first_loose()
-        for group, (first, last, ticks) in lost:
-            gap = Gap(file.top + 1 - begun.base, group.group, first, last, ticks, "store-lost")
+        for group, (first, last, ticks), reason in gaps:
+            gap = Gap(file.top + 1 - begun.base, group.group, first, last, ticks, reason)
             file.insert([(file.top + 1, 0, last, encode_record(gap))])
         file.set_meta("inode", str(file.path.stat().st_ino))
-        file.note_ticks(past.ticks | begun_ticks(past, manifest, birth))
+        file.note_ticks(accounted(past, manifest) | begun_ticks(past, manifest, birth))
         file.set_meta(KEY, lived_note(past, manifest, birth).text())
     return begun
+
+
+def accounted(past: Past, manifest: Manifest) -> dict[str, int]:
+    """Return the tick, by key, after which the next Gap of a group begins: up to it all is told."""
+    return past.ticks | {group.key: last for group, (_, last, _) in _unwritten(past, manifest)}
 
 
 def begun_ticks(past: Past, manifest: Manifest, birth: Birth) -> dict[str, int]:
@@ -153,11 +168,15 @@ def begun_ticks(past: Past, manifest: Manifest, birth: Birth) -> dict[str, int]:
     }
 
 
-def begin_control(control: RecordFile, file: RecordFile, epoch: str, birth: Birth) -> Epoch:
-    """Begin the same epoch of the control lane, and keep there what names the readings."""
+def begin_control(
+    control: RecordFile, file: RecordFile, epoch: str, birth: Birth, notes: dict[str, str]
+) -> Epoch:
+    """Begin the same epoch of the control lane; keep there what names the readings, and some notes."""
     with control.transaction():
         begun = control.begin_epoch(epoch, birth.now_ms, birth.boot)
         keep_spare(control, file)
+        for key, note in notes.items():
+            control.set_meta(key, note)
     return begun
 
 
@@ -175,24 +194,26 @@ def _manifest(file: RecordFile, hash_: str, body: bytes) -> Manifest:
     raise StoreCorrupt(f"{file.path} is damaged: manifest {hash_} is not what was written")
 
 
-def _how_it_ended(file: RecordFile, control: RecordFile, heartbeat: dict[str, object], aside: bool) -> str:
+def _how_it_ended(file: RecordFile, control: RecordFile, heartbeat: Noted, aside: bool) -> str:
     if aside:
         return "set-aside"
-    known, top = heartbeat.get("epoch"), heartbeat.get("top")
+    known = heartbeat.epoch
     if not file.epochs:
         return "restored" if known is not None or control.epochs else "first"
     last = file.epochs[-1]
     if known is not None and all(known != epoch.epoch for epoch in file.epochs):
         return "restored"  # the control file knows a later life than the readings
-    if known == last.epoch and isinstance(top, int) and top > file.top:
+    if known == last.epoch and heartbeat.top > file.top:
         return "restored"
     if file.meta("inode") != str(file.path.stat().st_ino):
         return "restored"  # a copy: how old it is, nobody here can tell
-    return "stop" if last.ended == "stop" else "crash"
+    # On a full disk the readings cannot be told of their end; the control file has room of its own.
+    stopped = last.ended == "stop" or (known == last.epoch and heartbeat.stopped)
+    return "stop" if stopped else "crash"
 
 
 def _told(
-    file: RecordFile, control: RecordFile, heartbeat: dict[str, object], aside: bool, known_top: int
+    file: RecordFile, control: RecordFile, heartbeat: Noted, aside: bool, known_top: int
 ) -> Iterator[Before]:
     control_last = {known.epoch: end - known.base for known, end in control.epoch_spans()}
     spans = file.epoch_spans()
@@ -202,9 +223,19 @@ def _told(
         last = end - known.base
         lost = file.present(known, end).missing(1, last) if aside and last else []
         yield Before(known.epoch, last, control_last.get(known.epoch, 0), lost)
-    running = heartbeat.get("epoch")
-    if not spans and isinstance(running, str):
-        yield Before(running, 0, control_last.get(running, 0))
+    if not spans and heartbeat.epoch is not None:
+        yield Before(heartbeat.epoch, 0, control_last.get(heartbeat.epoch, 0))
+
+
+def _unwritten(past: Past, manifest: Manifest) -> Iterator[tuple[Group, "Hole"]]:
+    """Yield (group, (first tick, last tick, ticks)) for what was polled and could not be written."""
+    for group in manifest.groups:
+        last, upto = past.ticks.get(group.key), past.unwritten.get(group.key)
+        if last is None or upto is None:
+            continue
+        hole = missed(last, upto + group.every_ms, group.every_ms)
+        if hole is not None:
+            yield group, hole
 
 
 Hole = tuple[int, int, int]

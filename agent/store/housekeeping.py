@@ -5,21 +5,21 @@ confirmed, then the oldest rows that the least important route still waits for, 
 a Gap.  The reserve is given back when the disk itself is full.  Age counts only
 while the clock is synchronised and never takes an unconfirmed row.
 
-The heartbeat notes in the control file where the readings are, so that a store
-that was lost or went back in time is noticed at the next start, and its Gaps begin
-where the books still have everything.
+The heartbeat (``agent.store.heartbeat``) is noted in between: where the readings
+are, so that a store that was lost or went back in time is noticed at the next start,
+and its Gaps begin where the books still have everything.
 """
 
-import json
 import logging
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from agent.store.connection import file_bytes, translated, wal_of
 from agent.store.dropping import Terms, drop_unconfirmed
+from agent.store.heartbeat import STOPPED, Heartbeat
 from agent.store.recordfile import RecordFile
 from agent.store.room import DELETE_STEP, Floor, Room, droppable
 from agent.store.writer import Writer
@@ -39,7 +39,6 @@ SPARED: Final = 64
 """Over quota, this part of it is emptied at once."""
 SWEEP_S: Final = 3600.0
 """What grew old goes in full steps, and at least so often however little it is."""
-MARKS_KEPT: Final = 256
 
 
 class Surroundings(Protocol):
@@ -51,33 +50,6 @@ class Surroundings(Protocol):
     def clock_synchronised(self) -> bool: ...
     @property
     def distrusted_until(self) -> float: ...
-
-
-class Heartbeat:
-    """What the control file remembers of the readings."""
-
-    def __init__(self, epoch: str, keys: Mapping[int, str], safe: dict[str, int]) -> None:
-        """Begin with the ticks (by group key) up to which all was confirmed at the last beat before."""
-        self._epoch = epoch
-        self._keys = keys
-        self._safe = safe
-        self._marks: list[tuple[int, dict[str, int]]] = []
-
-    def beat(self, writer: Writer, confirmed_below: int) -> str:
-        """Return the note for the control file."""
-        ticks = self.ticks(writer)
-        for number, tick in writer.missed.begun.items():
-            self._safe.setdefault(self._keys[number], tick)
-        while self._marks and self._marks[0][0] < confirmed_below:
-            self._safe |= self._marks.pop(0)[1]
-        self._marks.append((writer.file.top, ticks))
-        if len(self._marks) > MARKS_KEPT:  # a long outage: coarser is good enough
-            self._marks = self._marks[::2]
-        return json.dumps({"epoch": self._epoch, "top": writer.file.top, "ticks": ticks, "safe": self._safe})
-
-    def ticks(self, writer: Writer) -> dict[str, int]:
-        """Return the last committed ticks by group key."""
-        return {self._keys[number]: tick for number, tick in writer.ticks.items() if number in self._keys}
 
 
 class Housekeeper:
@@ -105,7 +77,7 @@ class Housekeeper:
         self._heartbeat = heartbeat
         self._around = around
         self._keep_note = keep_note
-        self._next_beat = 0.0
+        self._next_beat = time.monotonic() + HEARTBEAT_S  # the first one began the epoch
         self._next_look = 0.0
         self._next_sweep = 0.0
         self._emptying = False
@@ -115,7 +87,7 @@ class Housekeeper:
     def step(self, writer: Writer) -> bool:
         """Do one bounded step; True when more waits."""
         now = time.monotonic()
-        if now >= self._next_beat or writer.missed.begun:
+        if now >= self._next_beat:
             self._next_beat = now + HEARTBEAT_S
             self.beat(writer)
         if now < self._next_look:
@@ -132,13 +104,18 @@ class Housekeeper:
             self._next_look = now + CHECK_ROOM_S
         return more
 
-    def beat(self, writer: Writer) -> None:
-        """Note where the readings are, in the control file and for the next start in their own."""
-        self._keep_note(self._heartbeat.beat(writer, self._confirmed_below()))
+    def beat(self, writer: Writer, *, stopped: bool = False) -> None:
+        """Note where the readings are, in the control file and for the next start in their own.
+
+        ``stopped``: the last one, at an orderly end; the epoch is closed with it.
+        """
+        self._keep_note(self._heartbeat.beat(writer, self._confirmed_below(), stopped=stopped))
         writer.missed.begun.clear()
         try:
             with writer.file.transaction():
                 writer.file.note_ticks(self._heartbeat.ticks(writer))
+                if stopped:
+                    writer.file.end_epoch(STOPPED)
         except sqlite3.Error as error:
             log.debug("no note of the last ticks: %s", translated(error, writer.file.path))
 

@@ -59,6 +59,10 @@ class Missed:
         """Note that a row was refused because the disk is full (any thread)."""
         self._no_room[grp] = tick
 
+    def refused_ticks(self) -> dict[int, int]:
+        """Return the last refused tick, by group number, of those that no row has followed yet."""
+        return {grp: tick for grp, tick in self._no_room.items() if tick > self.ticks.get(grp, tick)}
+
     def before(self, grp: int, tick: int, reason: str, pending: dict[int, int]) -> MissedTicks | None:
         """Return the ticks missed before a row, or None; ``pending`` are ticks not yet committed."""
         last = pending.get(grp, self.ticks.get(grp))

@@ -14,7 +14,7 @@ import json
 import sqlite3
 import zlib
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -233,10 +233,13 @@ class RecordFile:
         return read_routes(self.db)
 
     def save_route(self, state: RouteState) -> None:
-        """Keep what a route's books hold."""
+        """Keep what a route's books hold; what is known already costs no flush."""
         held = json.dumps(state.held)
         self.db.execute(
-            "INSERT OR REPLACE INTO route (name, entity, books, n, held, crc) VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT INTO route (name, entity, books, n, held, crc) VALUES (?, ?, ?, ?, ?, ?) "
+            "ON CONFLICT DO UPDATE SET entity = excluded.entity, books = excluded.books, n = excluded.n, "
+            "held = excluded.held, crc = excluded.crc WHERE (entity, books, n, held, crc) "
+            "<> (excluded.entity, excluded.books, excluded.n, excluded.held, excluded.crc)",
             (state.name, state.entity, state.books, state.n, held, zlib.crc32(held.encode())),
         )
 
@@ -300,8 +303,12 @@ class RecordFile:
         return found if isinstance(found, dict) else {}
 
     def set_meta(self, key: str, value: str) -> None:
-        """Keep a note."""
-        self.db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+        """Keep a note; what is noted already costs no flush."""
+        self.db.execute(
+            "INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value "
+            "WHERE value <> excluded.value",
+            (key, value),
+        )
 
     def present(self, known: Epoch, end: int) -> RangeSet:
         """Return the sequences of an epoch that are in the file (a full look: after salvage only)."""
@@ -335,7 +342,7 @@ def read_routes(db: sqlite3.Connection) -> dict[str, RouteState]:
     return found
 
 
-def ticks_in(note: dict[str, object], name: str) -> dict[str, int]:
+def ticks_in(note: Mapping[str, object], name: str) -> dict[str, int]:
     """Return the ticks by group key that a note holds under a name; what is no such thing is left out."""
     found = note.get(name)
     if not isinstance(found, dict):

@@ -107,17 +107,34 @@ def droppable(floors: Sequence[Floor], low: int) -> tuple[int, bool]:
 def keep_room_inside(db: sqlite3.Connection, path: Path) -> bool:
     """Make sure that a file has free pages of its own and a log already grown; False on a full disk.
 
-    Cheap when it was done before: the pages stay in the file, the log as long as it is open.
+    The pages stay in the file, so at a later start only the log has to grow, which costs no flush.
     """
     wanted = INSIDE_PAGES * PAGE_SIZE
-    free = db.execute("PRAGMA freelist_count").fetchone()[0]
-    if free >= INSIDE_PAGES and file_bytes(wal_of(path)) >= wanted:
-        return True
     try:
-        db.execute("INSERT INTO room VALUES (zeroblob(?))", (wanted,))
-        db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-        db.execute("DELETE FROM room")
-        db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        if db.execute("PRAGMA freelist_count").fetchone()[0] < INSIDE_PAGES:
+            db.execute("INSERT INTO room VALUES (zeroblob(?))", (wanted,))
+            db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            db.execute("DELETE FROM room")
+            db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        return _grow_log(db, path, wanted)
     except sqlite3.OperationalError:
         return False
+
+
+def _grow_log(db: sqlite3.Connection, path: Path, wanted: int) -> bool:
+    """Give a log its room before it is needed: zeros behind its frames, which SQLite takes for its end.
+
+    (https://www.sqlite.org/walformat.html: a frame counts only with the salts of the log's header.)
+    """
+    db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()  # the log is there now
+    try:
+        handle = os.open(wal_of(path), os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        os.posix_fallocate(handle, 0, wanted)
+    except OSError:
+        return False
+    finally:
+        os.close(handle)
     return True

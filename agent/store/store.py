@@ -28,8 +28,9 @@ from agent.store.audit import Head
 from agent.store.birth import Birth
 from agent.store.connection import connect, file_bytes, translated, wal_of
 from agent.store.dropping import Terms
-from agent.store.housekeeping import Heartbeat, Housekeeper, explain
-from agent.store.livednote import KEY
+from agent.store.heartbeat import NOTE, Heartbeat
+from agent.store.housekeeping import Housekeeper, explain
+from agent.store.livednote import KEY, LivedNote
 from agent.store.missed import Missed
 from agent.store.recordfile import Epoch, RecordFile, RouteState, Stored, read_records
 from agent.store.room import INSIDE_CHECKPOINT, Floor, Room, RoomCounts, keep_room_inside
@@ -140,8 +141,15 @@ class Store:
         file, told, past = self._past(control)
         undo.callback(file.close)
         begun = opening.with_room(room, file.path, lambda: births.begin(file, past, epoch, birth, manifest))
+        new = births.begun_ticks(past, manifest, birth)
+        heartbeat = Heartbeat(epoch, births.keys_of(manifest), new | past.safe)
+        lived = births.lived_note(past, manifest, birth)
+        notes = {
+            NOTE: heartbeat.first(file.top, births.accounted(past, manifest) | new),
+            KEY: lived.text(),
+        }
         control_begun = opening.with_room(
-            room, path, lambda: births.begin_control(control, file, epoch, birth)
+            room, path, lambda: births.begin_control(control, file, epoch, birth, notes)
         )
         audit = self.options.directory / opening.AUDIT
         self._audit = opening.with_room(room, audit, lambda: opening.opened_audit(audit))
@@ -153,7 +161,7 @@ class Store:
         self.data = Lane(file, begun, spans)
         self.control = Lane(control, control_begun, [])
         self._terms = Terms(spans, manifest)
-        self._make_writers(past, birth)
+        self._make_writers(past, new, heartbeat, lived, birth.now_ms)
         for text in filter(None, (told_control, told)):
             self._loop.call_soon(self._alarm, "store-set-aside", text)
         self.data.writer.start()
@@ -178,22 +186,23 @@ class Store:
 
         return opening.with_room(self.room, path, look)
 
-    def _make_writers(self, past: births.Past, birth: Birth) -> None:
+    def _make_writers(
+        self, past: births.Past, new: dict[str, int], heartbeat: Heartbeat, lived: LivedNote, now_ms: int
+    ) -> None:
         data, control = self.data, self.control
         numbers = {group.key: group.group for group in self.manifest.groups}
         self._housekeeper = Housekeeper(
             self.room,
             self._terms,
-            Heartbeat(self.epoch, births.keys_of(self.manifest), past.safe),
+            heartbeat,
             self,
-            lambda note: control.writer.call(lambda file: file.set_meta("heartbeat", note)),
+            lambda note: control.writer.call(lambda file: file.set_meta(NOTE, note)),
         )
-        ticks = {numbers[key]: tick for key, tick in past.ticks.items() if key in numbers}
-        begun = {numbers[key]: tick for key, tick in births.begun_ticks(past, self.manifest, birth).items()}
-        lived = past.lived(birth.now_ms)
-        self.lived = {numbers[key]: one for key, one in lived.items() if key in numbers}
-        note = births.lived_note(past, self.manifest, birth)
-        note.on_change = self._keep_lived
+        told = births.accounted(past, self.manifest)
+        ticks = {numbers[key]: tick for key, tick in told.items() if key in numbers}
+        begun = {numbers[key]: tick for key, tick in new.items()}
+        self.lived = {numbers[key]: one for key, one in past.lived(now_ms).items() if key in numbers}
+        lived.on_change = self._keep_lived
         data.writer = Writer(
             data.file,
             Missed(self.manifest.groups, ticks, past.reason, begun),
@@ -202,7 +211,7 @@ class Store:
             lambda error: self._trouble(data, "store-unwritable", error),
             self._housekeep,
             self._manifest_committed,
-            note,
+            lived,
         )
         control.writer = Writer(
             control.file,
@@ -212,7 +221,6 @@ class Store:
             lambda error: self._trouble(control, "control-unwritable", error),
             self._housekeep_control,
         )
-        self._keep_lived(note.text())
 
     def _keep_lived(self, text: str) -> None:
         """Keep a copy where the loss of the readings does not take it."""
@@ -388,20 +396,22 @@ class Store:
         """Commit what waits, note the orderly end, close the files."""
         writer = self.data.writer
         ended = writer.stop()
-        orderly = ended and writer.crashed is None and writer.trouble is None and self.fatal_error is None
-        if orderly:
-            self._housekeeper.beat(writer)
-            with contextlib.suppress(sqlite3.Error), writer.file.transaction():
-                writer.file.end_epoch("stop")
+        orderly = ended and writer.crashed is None and self.fatal_error is None
         self.audit("stop", {"epoch": self.epoch, "orderly": orderly}, time.time_ns() // 1_000_000)
+        if orderly:
+            self._housekeeper.beat(writer, stopped=True)
         control_ended = self.control.writer.stop()
         self._reader.shutdown(wait=True)
         for db in self._reading.values():
             db.close()
-        for lane, may_close in ((self.data, ended), (self.control, control_ended)):
-            if may_close:  # else its thread still waits for the disk, with this connection
-                with contextlib.suppress(sqlite3.Error):
-                    lane.file.close()
+        closing: list[Callable[[], None]] = []
+        if ended:  # else its thread still waits for the disk, with this connection
+            closing.append(self.data.file.close)
         if control_ended:
-            self._audit.close()
+            closing += [self.control.file.close, self._audit.close]
+        # Each folds its log back, two flushes one after the other: a slow disk takes those of all at once.
+        with ThreadPoolExecutor(len(closing) or 1, "store-close") as pool:
+            for closed in [pool.submit(close) for close in closing]:
+                with contextlib.suppress(sqlite3.Error):
+                    closed.result()
         os.close(self._lock)

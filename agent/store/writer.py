@@ -147,6 +147,16 @@ class Writer:
         """How many rows wait for their commit."""
         return len(self._waiting)
 
+    def unwritten(self) -> tuple[dict[int, int], str]:
+        """Return the last tick polled, by group number, that could not be written, and why."""
+        with self._wake:
+            found = self.missed.refused_ticks()
+            for waiting in self._waiting if self.trouble is not None else ():
+                if waiting.grp > 0:
+                    found[waiting.grp] = max(waiting.tick, found.get(waiting.grp, 0))
+        full = self.trouble is None or isinstance(self.trouble, StoreFull)
+        return found, "disk-full" if full else "overrun"
+
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()

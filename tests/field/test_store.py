@@ -21,7 +21,18 @@ from agent.store.store import Store
 from core.errors import StoreFull
 from core.records import Alarm
 from tests.support.cbuild import BuildUnavailable, build
-from tests.unit.agent.store.store_made import add, at, committed, contents, manifest, opened, until
+from tests.unit.agent.store.store_made import (
+    add,
+    at,
+    beaten,
+    committed,
+    contents,
+    files_of,
+    manifest,
+    opened,
+    put_back,
+    until,
+)
 
 ROOT = Path(__file__).parents[2]
 PEERS = ROOT / "tests" / "peers"
@@ -203,6 +214,57 @@ async def test_a_disk_filled_by_something_else_is_survived_until_it_leaves(disk:
     (gap,) = found.gaps()
     assert (gap["first_tick"], gap["last_tick"], gap["reason"]) == (at(refused), at(refused + 4), "disk-full")
     assert len(found.ticks(1)) == refused + 1
+
+
+async def lived_on_a_full_disk(disk: Path) -> tuple[int, dict[Path, bytes]]:
+    """A life that ends while the disk is full; return the last tick polled, and the files before the end."""
+    async with on_disk(disk) as store:
+        for number in range(100):
+            add(store, 1, at(number), values=BIG)
+        await committed(store)
+        fill_up(disk)
+        refused = await fill_by_rows(store, 100)
+        fill_up(disk)
+        assert not add(store, 1, at(refused + 3), values=BIG)
+        await beaten(store)
+        return refused + 3, await files_of(store)
+
+
+@pytest.mark.parametrize(
+    ("killed", "ended", "reason"), [(False, "stop", "stopped"), (True, "crash", "crashed")]
+)
+async def test_what_a_life_could_not_write_when_it_ended_on_a_full_disk_lies_in_a_gap_that_says_so(
+    disk: Path, killed: bool, ended: str, reason: str
+) -> None:
+    polled, files = await lived_on_a_full_disk(disk)
+    (disk / "something-else").unlink()
+    if killed:
+        put_back(files)
+    last = contents(disk / "store").ticks(1)[-1]
+    assert last < at(polled)
+    async with on_disk(disk) as store:
+        assert store.ended_before == ended
+        assert store.data.writer.ticks[1] == at(polled)
+        add(store, 1, at(polled + 10), values=BIG)
+        await committed(store)
+    found = contents(disk / "store")
+    assert found.starts()[-1]["ended"] == ended
+    assert found.starts()[-1]["ticks"]["meter-1/1000/p0"] == last
+    assert [(gap["first_tick"], gap["last_tick"], gap["reason"]) for gap in found.gaps(1)] == [
+        (last + 1000, at(polled), "disk-full"),
+        (at(polled + 1), at(polled + 9), reason),
+    ]
+    assert sorted(found.ticks(1) + found.gap_ticks(1)) == [at(number) for number in range(polled + 11)]
+
+
+async def test_a_third_life_tells_nothing_of_the_full_disk_again(disk: Path) -> None:
+    polled, _ = await lived_on_a_full_disk(disk)
+    (disk / "something-else").unlink()
+    for _ in range(2):
+        async with on_disk(disk) as store:
+            assert store.data.writer.ticks[1] == at(polled)
+    found = contents(disk / "store")
+    assert [gap["reason"] for gap in found.gaps(1)] == ["disk-full"]
 
 
 async def test_alarms_are_kept_while_the_disk_is_full(disk: Path) -> None:

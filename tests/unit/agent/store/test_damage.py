@@ -300,6 +300,20 @@ async def test_a_damaged_control_file_does_not_stop_the_readings(tmp_path: Path)
     assert list(tmp_path.glob("control.db.aside-*"))
 
 
+@pytest.mark.parametrize("table", ["meta", "manifest", "epoch"])
+async def test_a_damaged_index_of_the_control_file_is_found_beside_damaged_readings(
+    tmp_path: Path, table: str
+) -> None:
+    await filled(tmp_path, 50)
+    root_of(f"sqlite_autoindex_{table}_1")(tmp_path / "control.db")
+    root_of("record")(tmp_path / "readings.db")
+    async with opened(tmp_path) as store:
+        assert store.ended_before == "set-aside"
+        add(store, 1, at(60))
+    assert len(contents(tmp_path).rows) >= 90
+    assert list(tmp_path.glob("control.db.aside-*"))
+
+
 async def test_a_damaged_audit_file_is_set_aside_and_a_new_one_begun(tmp_path: Path) -> None:
     await filled(tmp_path, 5)
     garbage(tmp_path / "audit.db")

@@ -1,8 +1,10 @@
 """What goes when room is short, in which order, and what is told of it."""
 
+import contextlib
 import json
 import random
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.store import dropping, housekeeping, room
+from agent.store.connection import PAGE_SIZE, wal_of
 from agent.store.recordfile import RecordFile, RouteState
-from agent.store.room import DELETE_STEP, Floor, Room, RoomCounts, droppable
+from agent.store.room import (
+    DELETE_STEP,
+    INSIDE_PAGES,
+    Floor,
+    Room,
+    RoomCounts,
+    droppable,
+    keep_room_inside,
+)
+from agent.store.salvage import needs_salvage
 from agent.store.store import Store
 from core.records import Alarm
 from tests.unit.agent.store.store_made import (
@@ -23,8 +35,10 @@ from tests.unit.agent.store.store_made import (
     birth,
     committed,
     contents,
+    files_of,
     manifest,
     opened,
+    put_back,
     until,
 )
 
@@ -332,6 +346,50 @@ async def test_a_route_memory_is_kept_by_name(tmp_path: Path) -> None:
         await committed(store)
     async with opened(tmp_path) as store:
         assert store.data.file.routes() == {"dso": RouteState("dso", "dso.example", "b", 7, ((1, 5), (8, 9)))}
+
+
+def test_a_later_start_takes_room_inside_without_writing_a_page(tmp_path: Path) -> None:
+    path = tmp_path / "control.db"
+    for life in range(3):
+        file = RecordFile(path, "control")
+        changes, pages = file.db.total_changes, path.stat().st_size
+        assert keep_room_inside(file.db, path)
+        assert (file.db.total_changes > changes) is (life == 0)
+        assert (path.stat().st_size > pages) is (life == 0)
+        assert wal_of(path).stat().st_size >= INSIDE_PAGES * PAGE_SIZE
+        file.set_meta("life", str(life))
+        file.close()
+        assert not wal_of(path).exists()
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert db.execute("SELECT value FROM meta WHERE key = 'life'").fetchone() == ("2",)
+
+
+async def test_room_in_the_log_is_no_part_of_what_a_killed_life_left(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        store.append_control(at(0), lambda seq: Alarm(seq, 0, "x", True, "t"))
+        await until(lambda: store.control.top == 1, "committed")
+        files = await files_of(store)
+    put_back(files)
+    assert not needs_salvage(tmp_path / "control.db", "control")
+    assert wal_of(tmp_path / "control.db").exists()  # looking folds nothing back
+    async with opened(tmp_path) as store:
+        assert store.ended_before == "crash"
+        assert [record.id for record in await store.read(store.control, 1, 9, 9)] == [1]
+
+
+def test_what_is_noted_already_is_not_written_again(tmp_path: Path) -> None:
+    file = RecordFile(tmp_path / "control.db", "control")
+    state = RouteState("dso", "dso.example", "b", 1, ((1, 3),))
+    for many in (1, 0):
+        before = file.db.total_changes
+        file.set_meta("key", "value")
+        file.save_route(state)
+        assert file.db.total_changes == before + 2 * many
+    file.set_meta("key", "other")
+    file.save_route(replace(state, n=2))
+    assert (file.meta("key"), file.routes()["dso"].n) == ("other", 2)
+    file.close()
 
 
 async def test_the_heartbeat_says_up_to_which_ticks_all_was_confirmed(tmp_path: Path) -> None:
