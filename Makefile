@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help venv setup setup-test demo test lint torture bench powercut lock clean
+.PHONY: help venv setup setup-test demo test lint torture fuzz bench powercut lock clean
 MAKEFLAGS += --no-print-directory
 
 # Debian keeps mosquitto and mkfs.ext4 in sbin, which is not on everybody's PATH.
@@ -140,6 +140,9 @@ lint: venv  ## ruff, mypy strict and the house test
 
 torture: setup-test  ## random kills, outages and full disks, e.g. ARGS="--rounds 10 --json"
 	@$(VENV)/bin/python -m tests.torture $(ARGS)
+
+fuzz: venv  ## mutated answers on every kind of line, e.g. ARGS="--seconds 60 --seed 7 --json"
+	@$(VENV)/bin/python -m tests.fuzz $(ARGS)
 
 bench: setup-test  ## measure speed and size, e.g. ARGS="--json"
 	@$(VENV)/bin/python -m bench $(ARGS)

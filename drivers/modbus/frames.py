@@ -104,7 +104,9 @@ class Exchange:
 
         ``BadFrame`` when they cannot be, or begin, an answer to the request.  Whole frames of another
         transaction are skipped: they answer a request given up elsewhere on the way (a gateway's
-        own time-out), and cannot be mistaken for this one.
+        own time-out), and cannot be mistaken for this one.  An answer with something behind it that
+        begins no frame may be the head of one that was cut short and the body of another; two bytes
+        are left to servers that send the checksum of their serial line along.
         """
         if len(received) == self._length and received.startswith(self._expected):
             return received
@@ -119,7 +121,11 @@ class Exchange:
             if frame[:2] == self._sent[:2]:
                 self._check(frame, length)
                 end = at + HEAD + length
-                return received[:end] if len(received) >= end else received[:at]
+                if len(received) < end:
+                    return received[:at]
+                if not _may_begin_frame(received[end:]):
+                    raise BadFrame("what came back goes on behind the answer, and not with a frame")
+                return received[:end]
             if frame[:2] == b"\0\0":
                 raise BadFrame("the answer does not carry the request's transaction number, but 0")
             if len(frame) < HEAD + length:
@@ -142,3 +148,10 @@ class Exchange:
             raise BadFrame(f"an answer of {HEAD + length} bytes, {self._length} were asked for")
         if not self._expected.startswith(frame[: len(self._expected)]):
             raise BadFrame("the answer's byte count, or its echo of the write, does not fit the request")
+
+
+def _may_begin_frame(octets: bytes) -> bool:
+    """Tell whether protocol and length, as far as they are there, are such as a frame has."""
+    if octets[2:4].strip(b"\0"):
+        return False
+    return len(octets) < HEAD or 3 <= int.from_bytes(octets[4:6], "big") <= LONGEST

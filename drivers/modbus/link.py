@@ -8,7 +8,9 @@ or a cancellation the connection is closed: a late answer can then never be take
 
 Used of pymodbus beyond its documented surface, each held by a test: ``client.ctx.call_create`` (to
 connect with the reason of a failure), ``client.ctx.response_future`` (to end a request at once when
-its connection is lost or its answer is wrong), and a ``timeout`` of None (our own deadline costs half).
+its connection is lost or its answer is wrong), ``client.ctx.next_tid`` (numbers go on over connections:
+a serial server may hand a late answer to the connection after), and a ``timeout`` of None (our own
+deadline costs half).
 
 TLS (Modbus/TCP Security) is the same link inside a TLS context that the caller makes.
 
@@ -18,6 +20,7 @@ certificates (``certs``).
 
 import asyncio
 import logging
+import secrets
 import socket
 import ssl
 from collections.abc import Callable, Sequence
@@ -47,6 +50,8 @@ from drivers.modbus.plan import Request
 
 TIMEOUT_S = 1.0
 CONNECT_TIMEOUT_S = 3.0
+LAST_NUMBER = 65000
+"""pymodbus begins again at 1 after this transaction."""
 
 ContextMaker = Callable[[], ssl.SSLContext]
 """Makes a TLS context afresh for each connection, so that renewed certificates are taken up."""
@@ -159,6 +164,8 @@ class ModbusTcpLink:
         self._server_name = server_name or url.host
         self._connect_timeout_s = connect_timeout_s
         self._client: AsyncModbusTcpClient | None = None
+        self._number = secrets.randbelow(LAST_NUMBER)
+        """Transaction of the request sent last, on whatever connection."""
         self._busy = False
         self._size = 0
         self._exchange: Exchange | None = None
@@ -203,6 +210,7 @@ class ModbusTcpLink:
             client.close()
             raise
         no_delay(transport)
+        client.ctx.next_tid = self._number
         self._client = client
 
     def _context(self) -> ssl.SSLContext | None:
@@ -360,6 +368,7 @@ class ModbusTcpLink:
     def _drop(self) -> None:
         client, self._client = self._client, None
         if client is not None:
+            self._number = client.ctx.next_tid
             if self._exchange is not None:
                 _end(client, LinkDown(f"the connection to {self.url} was closed on our side"))
             client.close()

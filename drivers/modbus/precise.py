@@ -18,12 +18,16 @@ class PreciseSleep:
     def __init__(self) -> None:
         self._pool: ThreadPoolExecutor | None = None
 
+    def now(self) -> float:
+        """Return the instant, in seconds of ``time.monotonic``."""
+        return time.monotonic()
+
     async def until(self, instant: float) -> None:
-        """Return at an instant of ``time.monotonic``, not before it."""
-        left = instant - time.monotonic()
+        """Return at an instant, not before it."""
+        left = instant - self.now()
         if left > 2 * COARSE_S:
             await asyncio.sleep(left - COARSE_S)
-            left = instant - time.monotonic()
+            left = instant - self.now()
         if left > 0:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(1, "portico-silence")

@@ -24,8 +24,7 @@ here: broadcasts, when to ask and when to try again (``agent``).
 
 import asyncio
 from collections.abc import Sequence
-from time import monotonic
-from typing import Final
+from typing import Final, Protocol
 
 from core.errors import BadFrame, LinkDown, NoAnswer, Refused
 from drivers.modbus import rtu
@@ -51,11 +50,29 @@ Kind = tuple[int, int]
 """Function and bytes of payload: what tells one answer of a device from another."""
 
 
+class Timer(Protocol):
+    """Tells the time and waits, more exactly than an event loop; for one task at a time."""
+
+    def now(self) -> float:
+        """Return the instant in seconds."""
+
+    async def until(self, instant: float) -> None:
+        """Return at an instant, not before it."""
+
+    def close(self) -> None:
+        """End what it holds."""
+
+
 class RtuLink:
     """A ``ControlLink`` over RTU."""
 
     def __init__(
-        self, url: LinkUrl, wire: Wire, settings: SerialSettings | None = None, echo: bool = False
+        self,
+        url: LinkUrl,
+        wire: Wire,
+        settings: SerialSettings | None = None,
+        echo: bool = False,
+        timer: Timer | None = None,
     ) -> None:
         """Prepare.
 
@@ -64,13 +81,14 @@ class RtuLink:
             wire: carries the bytes; this link alone uses it.
             settings: of the serial line; without, silence and speed are left to a serial server.
             echo: the adapter returns what is sent.
+            timer: tells the time and waits; without, the machine's own.
         """
         self.url = url
         self._wire = wire
         self._character_s = settings.character_s if settings is not None else 0.0
         self._silence_s = settings.silence_s if settings is not None else 0.0
         self._echo = echo
-        self._sleep = PreciseSleep()
+        self._timer: Timer = timer or PreciseSleep()
         self._open = False
         self._busy = False
         self._exchange: rtu.RtuExchange | None = None
@@ -104,12 +122,12 @@ class RtuLink:
         await self._wire.open()
         self._open = self._fresh = True
         self._echo_free = False
-        self._active_at = monotonic()
+        self._active_at = self._timer.now()
         asyncio.get_running_loop().add_reader(self._wire.fileno(), self._readable)
 
     async def close(self) -> None:
         self._drop("was closed on our side")
-        self._sleep.close()
+        self._timer.close()
 
     async def read(
         self, unit_id: int, request: Request, timeout_s: float = TIMEOUT_S, pause_s: float = 0.0
@@ -218,7 +236,7 @@ class RtuLink:
 
     async def _alone(self, unit_id: int, timeout_s: float) -> None:
         """Listen whether a second answer follows the one just taken; ``BadFrame`` if so."""
-        await self._sleep.until(monotonic() + ALONE * timeout_s)
+        await self._timer.until(self._timer.now() + ALONE * timeout_s)
         self._empty()
         if not rtu.is_glitch(self._unasked):
             self._unasked = b""
@@ -240,7 +258,7 @@ class RtuLink:
         try:
             self._wire.write(frame)
             sent_s = len(frame) * self._character_s
-            self._active_at = monotonic() + sent_s
+            self._active_at = self._timer.now() + sent_s
             expiry = loop.call_later(sent_s + timeout_s, self._expire, exchange, timeout_s)
             found: bytes = await answer
         except LinkDown as error:
@@ -255,7 +273,7 @@ class RtuLink:
             raise NoAnswer(f"{self._unit(unit_id)} {error}") from error
         except BaseException:  # given up by whoever asked: the answer may still come
             self._owe()
-            self._free_at = monotonic() + timeout_s
+            self._free_at = self._timer.now() + timeout_s
             raise
         finally:
             if expiry is not None:
@@ -289,16 +307,16 @@ class RtuLink:
             self._free_at = self._active_at + timeout_s
             self._fresh = False
         silence_s = max(self._silence_s, self._settle_s, self._pause_s, pause_s)
-        patience = max(self._free_at, monotonic()) + silence_s + LONGEST_BABBLE_S
+        patience = max(self._free_at, self._timer.now()) + silence_s + LONGEST_BABBLE_S
         while True:
             self._empty()
-            now = monotonic()
+            now = self._timer.now()
             ready = max(self._free_at, self._active_at + silence_s)
             if now >= ready:
                 break
             if now > patience:
                 raise BadFrame(f"{self.url} is never silent: does another master speak on the line?")
-            await self._sleep.until(ready)
+            await self._timer.until(ready)
         if not (rtu.is_glitch(self._unasked) or self._was_owed()):
             unit_id, kind = self._last
             self._owing.setdefault(unit_id, set()).add(kind)
@@ -333,7 +351,7 @@ class RtuLink:
         raise LinkDown(f"{self.url} is not connected")
 
     def _take(self, chunk: bytes) -> None:
-        self._active_at = monotonic()
+        self._active_at = self._timer.now()
         exchange, answer = self._exchange, self._answer
         if exchange is None or answer is None or answer.done():
             self._unasked = (self._unasked + chunk)[-rtu.LONGEST :]
@@ -355,7 +373,7 @@ class RtuLink:
             more_s = exchange.length * self._character_s + SETTLE_S
             asyncio.get_running_loop().call_later(more_s, self._expire, exchange, timeout_s, True)
             return
-        self._free_at = monotonic() + timeout_s
+        self._free_at = self._timer.now() + timeout_s
         if exchange.heard:
             answer.set_exception(BadFrame(f"no answer within {timeout_s:g} s, only {_only(exchange)}"))
         else:

@@ -23,6 +23,8 @@ class _JumpingSelector(selectors.BaseSelector):
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         ready = self._real.select(0)
+        if not ready and timeout != 0 and self._loop.grace_s:
+            ready = self._real.select(self._loop.grace_s)
         if not ready and timeout:
             self._loop.now += timeout
         elif not ready and timeout is None:
@@ -51,8 +53,10 @@ class _JumpingSelector(selectors.BaseSelector):
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
     """Loop time starts at 0 s and advances only when every task is idle."""
 
-    def __init__(self) -> None:
+    def __init__(self, grace_s: float = 0.0) -> None:
+        """Begin; what the kernel takes to carry bytes over (pseudo-terminals: a moment) is ``grace_s``."""
         self.now = 0.0
+        self.grace_s = grace_s
         super().__init__()
         self._selector: selectors.BaseSelector = _JumpingSelector(self, self._selector)
 

@@ -43,7 +43,17 @@ def test_answer_is_waited_for_until_it_is_whole(whole: bytes) -> None:
 
 def test_what_follows_the_answer_is_left_out() -> None:
     assert exchange().admit(ANSWER + ANSWER) == ANSWER
-    assert exchange().admit(ANSWER + b"\xff" * 20) == ANSWER
+    assert exchange().admit(ANSWER + OTHER[:5]) == ANSWER
+
+
+@pytest.mark.parametrize("cut", range(9, 13))
+def test_answer_that_was_cut_short_is_not_filled_by_the_frame_behind_it(cut: int) -> None:
+    with pytest.raises(BadFrame, match="goes on behind the answer"):
+        exchange().admit(ANSWER[:cut] + OTHER)
+
+
+def test_checksum_of_a_serial_line_behind_the_answer_does_no_harm() -> None:
+    assert exchange().admit(ANSWER + b"\x12\x34") == ANSWER
 
 
 def test_whole_frames_of_another_transaction_are_skipped_and_remembered() -> None:

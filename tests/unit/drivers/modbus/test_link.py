@@ -1,104 +1,30 @@
-"""The link against servers that behave badly: never a wrong value, always a typed error, nothing lost."""
+"""The link against servers that answer badly: never a wrong value, always a typed error."""
 
 import asyncio
 import gc
 import logging
-import socket
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 
 import pytest
 
 from core.errors import BadFrame, FieldError, LinkDown, NoAnswer, Refused, Undecodable
 from core.quality import is_reason
-from drivers.modbus.lineurl import LinkUrl
-from drivers.modbus.link import ControlLink, ModbusTcpLink, reason_of
+from drivers.modbus.link import ControlLink, reason_of
 from drivers.modbus.plan import Request
 from drivers.points import Table
-
-LONG_S = 30.0
-"""A deadline that no test waits for."""
-SHORT_S = 0.05
-"""A deadline that a test waits for."""
-TWO = Request(Table.HOLDING, 100, 2, ())
-
-Script = Callable[["Server", bytes, asyncio.StreamWriter], Awaitable[None]]
-
-
-class Server:
-    """A Modbus TCP server that answers each request as its script says."""
-
-    def __init__(self, script: Script) -> None:
-        self.script = script
-        self.requests: list[bytes] = []
-        self.arrived_at: list[float] = []
-        self.connections = 0
-        self.asked = asyncio.Event()
-        self.port = 0
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
-        try:
-            while True:
-                head = await reader.readexactly(6)
-                request = head + await reader.readexactly(int.from_bytes(head[4:6], "big"))
-                self.requests.append(request)
-                self.arrived_at.append(asyncio.get_running_loop().time())
-                self.asked.set()
-                await self.script(self, request, writer)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            writer.close()
-
-
-@asynccontextmanager
-async def served(script: Script) -> AsyncIterator[tuple[ModbusTcpLink, Server]]:
-    server = Server(script)
-    listener = await asyncio.start_server(server.serve, "127.0.0.1", 0)
-    server.port = listener.sockets[0].getsockname()[1]
-    link = ModbusTcpLink(LinkUrl("127.0.0.1", server.port))
-    await link.connect()
-    try:
-        yield link, server
-    finally:
-        await link.close()
-        listener.close()
-        await listener.wait_closed()
-
-
-def framed(request: bytes, pdu: bytes, transaction: int | None = None) -> bytes:
-    head = request[:2] if transaction is None else transaction.to_bytes(2, "big")
-    return head + b"\0\0" + (len(pdu) + 1).to_bytes(2, "big") + request[6:7] + pdu
-
-
-def right(request: bytes) -> bytes:
-    """Return the right answer: registers hold their address, bits are set where it is even."""
-    function, address, count = struct.unpack_from(">BHH", request, 7)
-    if function in (1, 2):
-        bits = sum(1 << number for number in range(count) if (address + number) % 2 == 0)
-        payload = bits.to_bytes((count + 7) // 8, "little")
-    elif function in (3, 4):
-        payload = struct.pack(f">{count}H", *range(address, address + count))
-    else:
-        return framed(request, request[7:12])
-    return framed(request, bytes([function, len(payload)]) + payload)
-
-
-async def honest(server: Server, request: bytes, writer: asyncio.StreamWriter) -> None:
-    writer.write(right(request))
-
-
-async def silent(server: Server, request: bytes, writer: asyncio.StreamWriter) -> None:
-    pass
-
-
-def replies(make: Callable[[bytes], bytes]) -> Script:
-    async def script(server: Server, request: bytes, writer: asyncio.StreamWriter) -> None:
-        writer.write(make(request))
-
-    return script
+from tests.support.mbapserver import (
+    LONG_S,
+    SHORT_S,
+    TWO,
+    Server,
+    framed,
+    honest,
+    replies,
+    right,
+    served,
+    silent,
+)
 
 
 @pytest.mark.parametrize(
@@ -290,33 +216,6 @@ async def test_refused_write_is_refused() -> None:
             await link.write_register(1, 6, 1, LONG_S)
 
 
-async def test_connection_closed_by_the_device_ends_the_request_at_once() -> None:
-    async def hang_up(server: Server, request: bytes, writer: asyncio.StreamWriter) -> None:
-        writer.close()
-
-    async with served(hang_up) as (link, server):
-        with pytest.raises(LinkDown, match="closed the connection before it answered"):
-            await link.read(1, TWO, LONG_S)
-        assert not link.connected
-        with pytest.raises(LinkDown, match="is not connected"):
-            await link.read(1, TWO, LONG_S)
-        assert server.connections == 1  # nothing reconnects by itself
-
-
-async def test_idle_connection_closed_by_the_device_is_noticed_and_left_alone() -> None:
-    async def answer_and_leave(server: Server, request: bytes, writer: asyncio.StreamWriter) -> None:
-        writer.write(right(request))
-        writer.close()
-
-    async with served(answer_and_leave) as (link, server):
-        assert await link.read(1, TWO, LONG_S) == b"\0\x64\0\x65"
-        async with asyncio.timeout(LONG_S):
-            while link.connected:  # noqa: ASYNC110  # the link has no event for it: its owner asks
-                await asyncio.sleep(0)
-        assert "transport reconnect" not in {task.get_name() for task in asyncio.all_tasks()}
-        assert server.connections == 1
-
-
 async def test_deadline_of_an_answered_request_does_not_end_a_later_one() -> None:
     async def first_at_once(server: Server, request: bytes, writer: asyncio.StreamWriter) -> None:
         if len(server.requests) > 1:
@@ -326,102 +225,6 @@ async def test_deadline_of_an_answered_request_does_not_end_a_later_one() -> Non
     async with served(first_at_once) as (link, _):
         await link.read(1, TWO, SHORT_S)
         assert await link.read(1, TWO, LONG_S) == b"\0\x64\0\x65"
-
-
-async def test_connection_reset_in_the_middle_of_an_answer_is_link_down() -> None:
-    async def reset(server: Server, request: bytes, writer: asyncio.StreamWriter) -> None:
-        writer.write(right(request)[:9])
-        await writer.drain()
-        raw = writer.get_extra_info("socket")
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        writer.close()
-
-    async with served(reset) as (link, _):
-        with pytest.raises(LinkDown):
-            await link.read(1, TWO, LONG_S)
-
-
-async def test_cancelling_ends_a_request_at_once_and_its_connection_with_it() -> None:
-    async with served(silent) as (link, server), asyncio.TaskGroup() as group:
-        task = group.create_task(link.read(1, TWO, LONG_S), name="read")
-        await server.asked.wait()
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        assert task.cancelled()
-        assert not link.connected
-
-
-async def test_cancelling_ends_connecting_at_once() -> None:
-    with socket.socket() as full:
-        # A listener whose queue is full leaves further connections unanswered.
-        full.bind(("127.0.0.1", 0))
-        full.listen(0)
-        port = full.getsockname()[1]
-        with socket.create_connection(("127.0.0.1", port)):
-            link = ModbusTcpLink(LinkUrl("127.0.0.1", port), connect_timeout_s=LONG_S)
-            async with asyncio.TaskGroup() as group:
-                task = group.create_task(link.connect(), name="connect")
-                await asyncio.sleep(0)
-                task.cancel()
-                with pytest.raises(asyncio.CancelledError):
-                    await task
-            assert not link.connected
-
-
-async def test_unanswered_connection_attempt_is_link_down_at_its_deadline() -> None:
-    with socket.socket() as full:
-        full.bind(("127.0.0.1", 0))
-        full.listen(0)
-        port = full.getsockname()[1]
-        with socket.create_connection(("127.0.0.1", port)):
-            link = ModbusTcpLink(LinkUrl("127.0.0.1", port), connect_timeout_s=SHORT_S)
-            with pytest.raises(LinkDown, match=r"does not answer: no connection within 0\.05 s"):
-                await link.connect()
-            assert not link.connected
-
-
-async def test_refused_connection_says_so() -> None:
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        url = LinkUrl("127.0.0.1", closed.getsockname()[1])
-        with pytest.raises(LinkDown, match="the host is there, but refuses"):
-            await ModbusTcpLink(url).connect()
-
-
-async def test_unknown_host_says_so() -> None:
-    link = ModbusTcpLink(LinkUrl("no-such-host.invalid", 502), connect_timeout_s=LONG_S)
-    with pytest.raises(LinkDown, match="cannot be reached: the host's name is not known"):
-        await link.connect()
-
-
-async def closed_on_our_side(link: ModbusTcpLink) -> None:
-    """Read, and expect that somebody closes the link meanwhile."""
-    with pytest.raises(LinkDown, match="closed on our side"):
-        await link.read(1, TWO, LONG_S)
-
-
-async def test_closing_ends_a_request_on_its_way() -> None:
-    async with served(silent) as (link, server), asyncio.TaskGroup() as group:
-        group.create_task(closed_on_our_side(link), name="read")
-        await server.asked.wait()
-        await link.close()
-        await link.close()
-
-
-async def test_second_request_before_the_first_ended_is_a_mistake_of_ours() -> None:
-    async with served(silent) as (link, server), asyncio.TaskGroup() as group:
-        task = group.create_task(closed_on_our_side(link), name="read")
-        await server.asked.wait()
-        with pytest.raises(RuntimeError, match="owned by one task"):
-            await link.read(1, TWO)
-        assert not task.done()
-        await link.close()
-
-
-async def test_link_that_was_never_connected_is_down() -> None:
-    with pytest.raises(LinkDown, match="is not connected"):
-        await ModbusTcpLink(LinkUrl("127.0.0.1", 502)).read(1, TWO)
 
 
 async def test_silence_that_the_device_wants_is_kept_after_each_answer() -> None:
@@ -434,11 +237,41 @@ async def test_silence_that_the_device_wants_is_kept_after_each_answer() -> None
         assert server.arrived_at[1] - answered >= pause_s - 0.002
 
 
-async def test_small_frames_are_sent_at_once() -> None:
-    async with served(honest) as (link, _):
-        assert link._client is not None
-        tcp = link._client.ctx.transport.get_extra_info("socket")
-        assert tcp.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (LinkDown(""), "line-down"),
+        (NoAnswer(""), "timeout"),
+        (BadFrame(""), "bad-frame"),
+        (Undecodable(""), "undecodable"),
+        (Refused(2, ""), "exception-2"),
+        (Refused(99, ""), "exception-other"),
+    ],
+)
+def test_every_failure_has_its_reason(error: FieldError, reason: str) -> None:
+    assert reason_of(error) == reason
+    assert is_reason(reason)
+
+
+async def test_late_answer_that_is_handed_on_to_the_next_connection_is_never_taken() -> None:
+    """Serial servers send what comes late to whoever is connected then, with the number it was asked by."""
+    held: list[bytes] = []
+
+    async def handing_on(server: Server, request: bytes, writer: asyncio.StreamWriter) -> None:
+        if held:
+            writer.write(held.pop())
+            writer.write(right(request))
+        else:
+            held.append(right(request))
+
+    async with served(handing_on) as (link, _):
+        for round_ in range(3):
+            with pytest.raises(NoAnswer):
+                await link.read(1, Request(Table.HOLDING, 100, 1, ()), SHORT_S)
+            await link.connect()
+            address = 200 + round_
+            assert await link.read(1, Request(Table.HOLDING, address, 1, ())) == struct.pack(">H", address)
+            held.clear()
 
 
 async def test_failures_leave_nothing_in_the_log_and_no_future_unread(
@@ -461,19 +294,3 @@ async def test_failures_leave_nothing_in_the_log_and_no_future_unread(
         gc.collect()
         await asyncio.sleep(0)
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
-
-
-@pytest.mark.parametrize(
-    ("error", "reason"),
-    [
-        (LinkDown(""), "line-down"),
-        (NoAnswer(""), "timeout"),
-        (BadFrame(""), "bad-frame"),
-        (Undecodable(""), "undecodable"),
-        (Refused(2, ""), "exception-2"),
-        (Refused(99, ""), "exception-other"),
-    ],
-)
-def test_every_failure_has_its_reason(error: FieldError, reason: str) -> None:
-    assert reason_of(error) == reason
-    assert is_reason(reason)

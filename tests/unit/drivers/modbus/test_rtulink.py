@@ -1,13 +1,10 @@
 """The RTU link on a pseudo-terminal against devices that behave badly: never a wrong value."""
 
 import asyncio
-import contextlib
 import itertools
 import random
-import struct
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 
 import pytest
 
@@ -19,53 +16,18 @@ from drivers.modbus.rtu import framed
 from drivers.modbus.rtulink import RtuLink
 from drivers.modbus.wires import SerialSettings, SerialWire
 from drivers.points import Table
-from tests.support.ptyline import PtyLine, Reply, Script, honest, right, silent
-
-FAST = SerialSettings(115200)
-SHORT_S = 0.05
-"""A deadline that tests wait for, and twice or four times of it."""
-LONG_S = 20.0
-"""A deadline that no test waits for."""
-TWO = Request(Table.HOLDING, 100, 2, ())
-ONE = Request(Table.HOLDING, 7, 1, ())
-LATER = Request(Table.HOLDING, 200, 2, ())
-
-
-def payload(request: Request) -> bytes:
-    return struct.pack(f">{request.count}H", *range(request.address, request.address + request.count))
-
-
-@asynccontextmanager
-async def lined(
-    script: Script = honest, echo: bool = False, settings: SerialSettings = FAST
-) -> AsyncIterator[tuple[RtuLink, PtyLine]]:
-    with PtyLine(script) as line:
-        url = LinkUrl("", 0, LineScheme.RTU, line.path)
-        link = RtuLink(url, SerialWire(url, settings), settings, echo)
-        await link.connect()
-        link._fresh = False  # nobody asked before; the test of that asks for it
-        try:
-            yield link, line
-        finally:
-            await link.close()
-
-
-def once(bad: Script, after: Script = honest) -> Script:
-    """Answer the first request for two registers by one script and every other by another."""
-    scripts = itertools.chain([bad], itertools.repeat(after))
-    return lambda request: honest(request) if request[5] == 1 else next(scripts)(request)
-
-
-async def made_known(link: RtuLink) -> None:
-    """Let a device answer something of a length that nothing else here has."""
-    assert await link.read(1, ONE, LONG_S) == payload(ONE)
-
-
-async def until(done: Callable[[], bool], deadline_s: float = 10.0) -> None:
-    end = time.monotonic() + deadline_s
-    while not done():
-        assert time.monotonic() < end
-        await asyncio.sleep(0.001)
+from tests.support.ptyline import Reply, right, silent
+from tests.support.rtulined import (
+    FAST,
+    LATER,
+    LONG_S,
+    SHORT_S,
+    TWO,
+    lined,
+    made_known,
+    once,
+    payload,
+)
 
 
 @pytest.mark.parametrize(
@@ -210,129 +172,6 @@ async def test_silence_is_no_answer_and_the_line_stays_open() -> None:
         assert await link.read(1, LATER, SHORT_S) == payload(LATER)
 
 
-@pytest.mark.parametrize("late", [1.1, 1.5, 1.9, 2.5, 3.5])
-async def test_late_answer_is_never_taken_for_the_next(late: float) -> None:
-    """Same unit, function and length: only the registers tell, and only the test knows which."""
-    async with lined(once(lambda request: [(SHORT_S * late, right(request))])) as (link, _):
-        with pytest.raises(NoAnswer):
-            await link.read(1, TWO, SHORT_S)
-        await answered_right(link)
-
-
-@pytest.mark.parametrize("late", [1.1, 2.0, 2.2, 2.7, 3.1])
-async def test_device_that_is_always_late_is_never_believed(late: float) -> None:
-    def always(request: bytes) -> list[Reply]:
-        return [(SHORT_S * late, right(request))]
-
-    async with lined(always) as (link, _):
-        for request in (TWO, LATER, TWO, LATER, TWO):
-            try:
-                assert await link.read(1, request, SHORT_S) == payload(request)
-            except (NoAnswer, BadFrame):
-                pass
-
-
-@pytest.mark.parametrize("late", [1.1, 1.9, 2.2, 2.7, 3.1, 4.2, 6.0, 9.0])
-async def test_late_answer_of_a_device_that_knows_another_length_is_never_believed(late: float) -> None:
-    async with lined(once(lambda request: [(SHORT_S * late, right(request))])) as (link, _):
-        await made_known(link)
-        with pytest.raises(NoAnswer):
-            await link.read(1, TWO, SHORT_S)
-        await answered_right(link)
-
-
-async def answered_right(link: RtuLink) -> None:
-    """Ask by turns until the device is back; a value is right or there is none."""
-    answered = 0
-    for request in itertools.islice(itertools.cycle((LATER, TWO)), 12):
-        try:
-            assert await link.read(1, request, SHORT_S) == payload(request)
-            answered += 1
-        except (NoAnswer, BadFrame):
-            pass
-    assert answered >= 8
-
-
-async def test_second_answer_that_follows_makes_the_next_one_doubtful() -> None:
-    twice = once(lambda request: [(0, right(request)), (0.001, right(request))])
-    async with lined(twice) as (link, line):
-        await made_known(link)
-        assert await link.read(1, TWO, LONG_S) == payload(TWO)
-        await until(lambda: link._unasked != b"")
-        assert await link.read(1, LATER, LONG_S) == payload(LATER)
-        assert line.counts == [1, 2, 1, 2]
-
-
-async def test_request_of_another_length_than_the_one_owed_needs_no_other() -> None:
-    async with lined(once(silent)) as (link, line):
-        with pytest.raises(NoAnswer):
-            await link.read(1, TWO, SHORT_S)
-        assert await link.read(1, ONE, LONG_S) == payload(ONE)
-        assert await link.read(1, TWO, LONG_S) == payload(TWO)
-        assert line.counts == [2, 1, 2]
-
-
-async def test_device_that_is_asked_for_one_length_only_is_asked_for_half_of_it_first() -> None:
-    ten = Request(Table.INPUT, 30, 10, ())
-    async with lined(once(silent)) as (link, line):
-        with pytest.raises(NoAnswer):
-            await link.read(1, ten, SHORT_S)
-        assert await link.read(1, ten, LONG_S) == payload(ten)
-        assert line.counts == [10, 4, 10]
-
-
-async def test_device_that_refuses_half_of_a_range_is_believed_when_no_second_answer_follows() -> None:
-    ten = Request(Table.INPUT, 30, 10, ())
-
-    def whole(request: bytes) -> list[Reply]:
-        return [(0, right(request) if request[5] == 10 else framed(request[0], b"\x84\x03"))]
-
-    async with lined(once(silent, whole)) as (link, line):
-        with pytest.raises(NoAnswer):
-            await link.read(1, ten, SHORT_S)
-        assert await link.read(1, ten, SHORT_S) == payload(ten)
-        assert await link.read(1, ten, SHORT_S) == payload(ten)
-        assert line.counts == [10, 4, 10, 10]
-
-
-async def test_late_refusal_is_not_taken_for_that_of_the_next_request() -> None:
-    """Somebody may remember a refused range: the right one must be it."""
-    late = once(lambda request: [(SHORT_S * 2.5, framed(request[0], b"\x83\x02"))])
-    async with lined(late) as (link, _):
-        with pytest.raises(NoAnswer):
-            await link.read(1, TWO, SHORT_S)
-        for _ in range(3):
-            with contextlib.suppress(NoAnswer, BadFrame):
-                assert await link.read(1, Request(Table.HOLDING, 50, 3, ()), SHORT_S)
-
-
-async def test_dead_device_costs_one_request_a_try_and_others_are_asked_nothing_more() -> None:
-    async with lined(lambda request: [] if request[0] == 9 else honest(request)) as (link, line):
-        for _ in range(3):
-            with pytest.raises(NoAnswer):
-                await link.read(9, TWO, SHORT_S)
-            assert await link.read(1, LATER, LONG_S) == payload(LATER)
-        assert line.asked_for == [(9, 3), (1, 3)] * 3
-
-
-async def test_late_answer_of_one_device_is_not_taken_for_another() -> None:
-    async with lined(once(lambda request: [(SHORT_S * 2.2, right(request))])) as (link, _):
-        with pytest.raises(NoAnswer):
-            await link.read(1, TWO, SHORT_S)
-        for _ in range(4):
-            assert await link.read(2, LATER, LONG_S) == payload(LATER)
-
-
-async def test_nothing_is_sent_for_a_deadline_after_no_answer() -> None:
-    async with lined(once(silent)) as (link, line):
-        with pytest.raises(NoAnswer):
-            await link.read(1, TWO, SHORT_S)
-        gave_up = time.monotonic()
-        await link.read(2, TWO, LONG_S)
-        assert time.monotonic() - gave_up >= SHORT_S * 0.95
-        assert line.asked_for == [(1, 3), (2, 3)]
-
-
 async def test_line_that_is_never_silent_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("drivers.modbus.rtulink.LONGEST_BABBLE_S", 0.1)
     async with lined(once(lambda request: [(0.01, b"U") for _ in range(200)])) as (link, _):
@@ -361,19 +200,6 @@ async def test_announced_echo_alone_is_no_answer_and_confirms_no_write() -> None
             await link.read(1, TWO, SHORT_S)
         with pytest.raises(NoAnswer):
             await link.write_register(2, 6, 4711, SHORT_S)
-
-
-async def test_cancelled_request_owes_its_answer() -> None:
-    async with lined(once(lambda request: [(SHORT_S * 0.5, right(request))])) as (link, line):
-        await made_known(link)
-        line.asked.clear()
-        async with asyncio.TaskGroup() as group:
-            task = group.create_task(link.read(1, TWO, SHORT_S), name="read")
-            await line.asked.wait()
-            task.cancel()
-        assert task.cancelled()
-        assert await link.read(1, LATER, LONG_S) == payload(LATER)
-        assert line.counts == [1, 2, 1, 2]
 
 
 async def test_second_request_before_the_first_ended_is_a_mistake_of_ours() -> None:

@@ -1,0 +1,1 @@
+"""What the fuzzer of the reply path is made of: answers, mutations, peers and the judge."""

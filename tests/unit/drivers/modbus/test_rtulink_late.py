@@ -1,0 +1,163 @@
+"""The RTU link and answers that are owed: none that comes late is taken for another."""
+
+import asyncio
+import contextlib
+import itertools
+import time
+
+import pytest
+
+from core.errors import BadFrame, NoAnswer
+from drivers.modbus.plan import Request
+from drivers.modbus.rtu import framed
+from drivers.modbus.rtulink import RtuLink
+from drivers.points import Table
+from tests.support.ptyline import Reply, honest, right, silent
+from tests.support.rtulined import (
+    LATER,
+    LONG_S,
+    ONE,
+    SHORT_S,
+    TWO,
+    lined,
+    made_known,
+    once,
+    payload,
+    until,
+)
+
+
+@pytest.mark.parametrize("late", [1.1, 1.5, 1.9, 2.5, 3.5])
+async def test_late_answer_is_never_taken_for_the_next(late: float) -> None:
+    """Same unit, function and length: only the registers tell, and only the test knows which."""
+    async with lined(once(lambda request: [(SHORT_S * late, right(request))])) as (link, _):
+        with pytest.raises(NoAnswer):
+            await link.read(1, TWO, SHORT_S)
+        await answered_right(link)
+
+
+@pytest.mark.parametrize("late", [1.1, 2.0, 2.2, 2.7, 3.1])
+async def test_device_that_is_always_late_is_never_believed(late: float) -> None:
+    def always(request: bytes) -> list[Reply]:
+        return [(SHORT_S * late, right(request))]
+
+    async with lined(always) as (link, _):
+        for request in (TWO, LATER, TWO, LATER, TWO):
+            try:
+                assert await link.read(1, request, SHORT_S) == payload(request)
+            except (NoAnswer, BadFrame):
+                pass
+
+
+@pytest.mark.parametrize("late", [1.1, 1.9, 2.2, 2.7, 3.1, 4.2, 6.0, 9.0])
+async def test_late_answer_of_a_device_that_knows_another_length_is_never_believed(late: float) -> None:
+    async with lined(once(lambda request: [(SHORT_S * late, right(request))])) as (link, _):
+        await made_known(link)
+        with pytest.raises(NoAnswer):
+            await link.read(1, TWO, SHORT_S)
+        await answered_right(link)
+
+
+async def answered_right(link: RtuLink) -> None:
+    """Ask by turns until the device is back; a value is right or there is none."""
+    answered = 0
+    for request in itertools.islice(itertools.cycle((LATER, TWO)), 12):
+        try:
+            assert await link.read(1, request, SHORT_S) == payload(request)
+            answered += 1
+        except (NoAnswer, BadFrame):
+            pass
+    assert answered >= 8
+
+
+async def test_second_answer_that_follows_makes_the_next_one_doubtful() -> None:
+    twice = once(lambda request: [(0, right(request)), (0.03, right(request))])
+    async with lined(twice) as (link, line):
+        await made_known(link)
+        assert await link.read(1, TWO, LONG_S) == payload(TWO)
+        await until(lambda: link._unasked != b"")
+        assert await link.read(1, LATER, LONG_S) == payload(LATER)
+        assert line.counts == [1, 2, 1, 2]
+
+
+async def test_request_of_another_length_than_the_one_owed_needs_no_other() -> None:
+    async with lined(once(silent)) as (link, line):
+        with pytest.raises(NoAnswer):
+            await link.read(1, TWO, SHORT_S)
+        assert await link.read(1, ONE, LONG_S) == payload(ONE)
+        assert await link.read(1, TWO, LONG_S) == payload(TWO)
+        assert line.counts == [2, 1, 2]
+
+
+async def test_device_that_is_asked_for_one_length_only_is_asked_for_half_of_it_first() -> None:
+    ten = Request(Table.INPUT, 30, 10, ())
+    async with lined(once(silent)) as (link, line):
+        with pytest.raises(NoAnswer):
+            await link.read(1, ten, SHORT_S)
+        assert await link.read(1, ten, LONG_S) == payload(ten)
+        assert line.counts == [10, 4, 10]
+
+
+async def test_device_that_refuses_half_of_a_range_is_believed_when_no_second_answer_follows() -> None:
+    ten = Request(Table.INPUT, 30, 10, ())
+
+    def whole(request: bytes) -> list[Reply]:
+        return [(0, right(request) if request[5] == 10 else framed(request[0], b"\x84\x03"))]
+
+    async with lined(once(silent, whole)) as (link, line):
+        with pytest.raises(NoAnswer):
+            await link.read(1, ten, SHORT_S)
+        assert await link.read(1, ten, SHORT_S) == payload(ten)
+        assert await link.read(1, ten, SHORT_S) == payload(ten)
+        assert line.counts == [10, 4, 10, 10]
+
+
+async def test_late_refusal_is_not_taken_for_that_of_the_next_request() -> None:
+    """Somebody may remember a refused range: the right one must be it."""
+    late = once(lambda request: [(SHORT_S * 2.5, framed(request[0], b"\x83\x02"))])
+    async with lined(late) as (link, _):
+        with pytest.raises(NoAnswer):
+            await link.read(1, TWO, SHORT_S)
+        for _ in range(3):
+            with contextlib.suppress(NoAnswer, BadFrame):
+                assert await link.read(1, Request(Table.HOLDING, 50, 3, ()), SHORT_S)
+
+
+async def test_dead_device_costs_one_request_a_try_and_others_are_asked_nothing_more() -> None:
+    async with lined(lambda request: [] if request[0] == 9 else honest(request)) as (link, line):
+        for _ in range(3):
+            with pytest.raises(NoAnswer):
+                await link.read(9, TWO, SHORT_S)
+            assert await link.read(1, LATER, LONG_S) == payload(LATER)
+        assert line.asked_for == [(9, 3), (1, 3)] * 3
+
+
+async def test_late_answer_of_one_device_is_not_taken_for_another() -> None:
+    async with lined(once(lambda request: [(SHORT_S * 2.2, right(request))])) as (link, _):
+        with pytest.raises(NoAnswer):
+            await link.read(1, TWO, SHORT_S)
+        for _ in range(4):
+            assert await link.read(2, LATER, LONG_S) == payload(LATER)
+
+
+async def test_nothing_is_sent_for_a_deadline_after_no_answer() -> None:
+    async with lined(once(silent)) as (link, line):
+        with pytest.raises(NoAnswer):
+            await link.read(1, TWO, SHORT_S)
+        gave_up = time.monotonic()
+        await link.read(2, TWO, LONG_S)
+        assert time.monotonic() - gave_up >= SHORT_S * 0.95
+        assert line.asked_for == [(1, 3), (2, 3)]
+
+
+async def test_cancelled_request_owes_its_answer() -> None:
+    async with lined(once(lambda request: [(SHORT_S * 0.5, right(request))])) as (link, line):
+        await made_known(link)
+        line.asked.clear()
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(link.read(1, TWO, SHORT_S), name="read")
+            await line.asked.wait()
+            task.cancel()
+        assert task.cancelled()
+        assert await link.read(1, LATER, LONG_S) == payload(LATER)
+        assert line.counts == [1, 2, 1, 2]
