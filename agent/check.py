@@ -2,15 +2,16 @@
 
 Faults, warnings, and for each line what is asked of whom: requests with their
 address ranges, the holes they bridge, how many a second, and on a serial line how
-much of its time that takes.  Relies on `rich` for
-the look; imported by the command alone, so that the start of the agent does not
-pay for it.  Not here: whether a device answers (`portico probe`).
+much of its time that takes.  Where an agent has learned what a device refuses, the
+plan is the one that it uses.  Relies on `rich` for the look; imported by the command
+alone, so that the start of the agent does not pay for it.  Not here: whether a device
+answers (`portico probe`).
 """
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,11 +21,15 @@ from rich.tree import Tree
 
 from agent.amounts import Duration
 from agent.config import Config, LineConfig, connections, problem, survey_config, types_of, warnings
+from agent.config_rules import Types
 from agent.identity import file_faults, identity_warnings
+from agent.learned import Shown, shown, told
+from agent.learnednote import read_note, to_forget, types_by_device
 from agent.site import PollGroup, Site, build_site
 from core.errors import ConfigError
 from core.ownership import Ownership
 from drivers.modbus.bustime import TURN_AROUND_S, read_s
+from drivers.modbus.learned import NOTHING, Learned
 from drivers.modbus.plan import Request
 
 NO_BUS_TIME = "the time that requests take is reckoned for serial lines alone"
@@ -46,6 +51,8 @@ class PlannedRequest:
     unused: int
     """Addresses that are read although no polled point needs them: holes bridged, or a block made by hand."""
     points: tuple[str, ...]
+    refused: str = ""
+    """Why the device refuses it, as learned; it is asked now and then, which no rate counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +116,8 @@ class Checked:
     warnings: tuple[str, ...] = ()
     lines: tuple[PlannedLine, ...] = ()
     connections: tuple[PlannedConnection, ...] = ()
+    learned: dict[str, Shown] = field(default_factory=dict)
+    """What was learned of devices, by name; the plan is made with it."""
 
     @property
     def ok(self) -> bool:
@@ -134,17 +143,19 @@ def check(path: Path, at: datetime | None = None) -> Checked:
         return Checked(str(path), problem(path, faults), faults)
     config = survey.tables
     types = types_of(config.gateway)
+    learned, unread = _learned(config, types)
     try:
-        site = build_site(config, types)
+        site = build_site(config, types, learned)
     except ConfigError as error:
         return Checked(str(path), str(error), (*error.faults, *identity))
-    lines = tuple(_lines(config, site))
+    lines = tuple(_lines(config, site, learned))
     return Checked(
         file=str(path),
         problem=f"{path} names certificates and keys that cannot be used:" if identity else "",
         faults=identity,
-        warnings=(*warnings(config, types), *identity_warnings(config, now), *_bus_warnings(lines)),
+        warnings=(*warnings(config, types), *identity_warnings(config, now), *unread, *_bus_warnings(lines)),
         lines=lines,
+        learned={device: shown(one) for device, one in learned.items()},
         connections=tuple(
             PlannedConnection(
                 one.client_id,
@@ -157,18 +168,31 @@ def check(path: Path, at: datetime | None = None) -> Checked:
     )
 
 
-def _lines(config: Config, site: Site) -> Iterator[PlannedLine]:
+def _learned(config: Config, types: Types) -> tuple[dict[str, Learned], tuple[str, ...]]:
+    """Return what an agent with this data directory would know at its start, and a warning."""
+    directory = config.gateway.data_dir
+    try:
+        found = read_note(directory, types_by_device(config, types))
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        return {}, (f"what was learned of the devices is not shown: {directory} cannot be read ({why})",)
+    forget = to_forget(directory)
+    return {name: one.learned for name, one in found.items() if one.learned and name not in forget}, ()
+
+
+def _lines(config: Config, site: Site, learned: Mapping[str, Learned]) -> Iterator[PlannedLine]:
     for line in config.lines:
         groups = site.on_line(line.name)
-        reads = [(request, 1000 / group.every_ms) for group in groups for request in group.requests]
+        asked = {one.group.group: _asked(one, learned) for one in groups}
+        reads = [(request, 1000 / one.every_ms) for one in groups for request in asked[one.group.group]]
         registers = [request.count * rate for request, rate in reads if not request.table.is_bits]
         bits = [request.count * rate for request, rate in reads if request.table.is_bits]
-        shares = _bus_shares(line, groups)
+        shares = _bus_shares(line, groups, asked)
         yield PlannedLine(
             name=line.name,
             url=str(line.url),
             devices=len({group.group.device for group in groups}),
-            groups=tuple(map(_group, groups)),
+            groups=tuple(_group(one, learned.get(one.group.device, NOTHING)) for one in groups),
             requests_per_s=round(sum(rate for _, rate in reads), 3),
             registers_per_s=round(sum(registers), 3),
             bits_per_s=round(sum(bits), 3),
@@ -179,13 +203,21 @@ def _lines(config: Config, site: Site) -> Iterator[PlannedLine]:
         )
 
 
-def _bus_shares(line: LineConfig, groups: Sequence[PollGroup]) -> list[tuple[str, float]]:
+def _asked(group: PollGroup, learned: Mapping[str, Learned]) -> tuple[Request, ...]:
+    """Return the requests of a group that are made at every tick."""
+    known = learned.get(group.group.device, NOTHING)
+    return tuple(request for request in group.requests if known.refusal(request) is None)
+
+
+def _bus_shares(
+    line: LineConfig, groups: Sequence[PollGroup], asked: Mapping[int, Sequence[Request]]
+) -> list[tuple[str, float]]:
     """Return what share of its time a line needs for each device, the largest first."""
     if line.serial is None:
         return []
     shares: dict[str, float] = {}
     for group in groups:
-        poll_s = sum(read_s(request, line.serial, group.pause_s) for request in group.requests)
+        poll_s = sum(read_s(request, line.serial, group.pause_s) for request in asked[group.group.group])
         device = group.group.device
         shares[device] = shares.get(device, 0.0) + poll_s * 1000 / group.every_ms
     return sorted(shares.items(), key=lambda one: -one[1])
@@ -219,7 +251,7 @@ def _bus_warnings(lines: Sequence[PlannedLine]) -> Iterator[str]:
             yield f'line "{line.name}" has little room for retries and commands: {line.bus_time_told}'
 
 
-def _group(one: PollGroup) -> PlannedGroup:
+def _group(one: PollGroup, learned: Learned) -> PlannedGroup:
     return PlannedGroup(
         group=one.group.group,
         device=one.group.device,
@@ -228,11 +260,12 @@ def _group(one: PollGroup) -> PlannedGroup:
         every=str(Duration(one.every_ms)),
         phase=str(Duration(one.phase_ms)),
         owners=tuple(map(_term, one.group.owners)),
-        requests=tuple(_request(one, request) for request in one.requests),
+        requests=tuple(_request(one, request, learned) for request in one.requests),
     )
 
 
-def _request(one: PollGroup, request: Request) -> PlannedRequest:
+def _request(one: PollGroup, request: Request, learned: Learned) -> PlannedRequest:
+    refusal = learned.refusal(request)
     members = [one.points[index] for index in request.points]
     used = {address for point in members for address in range(point.address, point.end)}
     return PlannedRequest(
@@ -242,6 +275,7 @@ def _request(one: PollGroup, request: Request) -> PlannedRequest:
         count=request.count,
         unused=request.count - len(used),
         points=tuple(point.name for point in members),
+        refused="" if refusal is None else refusal.reason,
     )
 
 
@@ -269,7 +303,7 @@ def run_check(config_path: Path, as_json: bool) -> int:
 def _print(checked: Checked) -> None:
     out = Console(highlight=False)
     for line in checked.lines:
-        out.print(_tree(line))
+        out.print(_tree(line, checked.learned))
     for connection in checked.connections:
         whom = ", ".join(connection.entities)
         out.print(f"{connection.url} as {connection.client_id}: {escape(whom)}", soft_wrap=True)
@@ -284,7 +318,7 @@ def _print(checked: Checked) -> None:
         err.print(f"  {escape(fault)}", soft_wrap=True)
 
 
-def _tree(line: PlannedLine) -> Tree:
+def _tree(line: PlannedLine, learned: Mapping[str, Shown]) -> Tree:
     many = "1 device" if line.devices == 1 else f"{line.devices} devices"
     tree = Tree(f"[bold]line {line.name}[/]  {escape(line.url)}, {many}", guide_style="dim")
     for group in line.groups:
@@ -296,7 +330,10 @@ def _tree(line: PlannedLine) -> Tree:
         for request in group.requests:
             span = str(request.first) if request.count == 1 else f"{request.first}-{request.last}"
             unused = f", {request.unused} addresses not needed" if request.unused else ""
-            branch.add(f"{request.table:<8} {span:<11} {len(request.points):>4} points{unused}")
+            refused = f", refused ({request.refused}): asked now and then" if request.refused else ""
+            branch.add(f"{request.table:<8} {span:<11} {len(request.points):>4} points{unused}{refused}")
+        if group.device in learned:
+            branch.add(f"planned as learned, not as its type says: {escape(told(learned[group.device]))}")
     tree.add(
         f"in all {line.requests_per_s:g} requests, {line.registers_per_s:g} registers, "
         f"{line.bits_per_s:g} bits, {line.points_per_s:g} points a second"

@@ -65,6 +65,13 @@ def shown(learned: Learned) -> Shown:
     return Shown(tuple(holes), {one.table.value: one.count for one in learned.largest})
 
 
+def told(known: Shown) -> str:
+    """Return what was learned in a sentence."""
+    largest = [f"reads at most {count} of {table} at once" for table, count in known.largest.items()]
+    holes = [f"refuses {hole}" for hole in known.holes]
+    return "; ".join([*largest, *holes]) or "nothing is refused"
+
+
 @dataclass(slots=True)
 class Again:
     """When a point that is refused is asked again."""
@@ -344,10 +351,7 @@ class Learning:
     @property
     def sentence(self) -> str:
         """What is known, for people."""
-        known = shown(self.learned)
-        largest = [f"reads at most {count} of {table} at once" for table, count in known.largest.items()]
-        holes = [f"refuses {hole}" for hole in known.holes]
-        return "; ".join([*largest, *holes]) or "nothing is refused"
+        return told(shown(self.learned))
 
     @property
     def searching(self) -> bool:

@@ -7,10 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from agent.check import check, run_check
+from agent.check import Checked, check, run_check
+from agent.learned import Shown
+from agent.learnednote import KEY, Known, ask_to_forget, encode, version_of
 from certs.authority import DevAuthority
 from certs.pem import read_certificates
+from drivers.modbus.learned import Largest, Learned, Refusal
+from drivers.points import Table
+from drivers.types import load_type
 from tests.support.rolecert import issue_with_role
+from tests.unit.agent.store.store_made import opened
 
 CONFIG = """\
 [gateway]
@@ -336,3 +342,80 @@ def test_the_files_of_a_line_in_tls_are_looked_at_and_a_missing_role_is_warned_o
     assert not any("holds no role" in one for one in check(desk / "gateway.toml").warnings)
     (desk / "modbus.key").unlink()
     assert any("modbus.key" in fault for fault in check(desk / "gateway.toml").faults)
+
+
+async def keep(directory: Path, learned: Learned, version: str | None = None) -> None:
+    """Leave a data directory in which an agent learned something of the meter."""
+    known = Known("eastron-sdm630", version or version_of(load_type("eastron-sdm630")), learned)
+    async with opened(directory) as store:
+        await store.call(store.control, lambda file: file.set_meta(KEY, encode({"meter": known})))
+
+
+def meter_requests(checked: Checked) -> dict[tuple[int, int], str]:
+    """Return spans of the meter's requests, with why they are refused."""
+    groups = [group for line in checked.lines for group in line.groups if group.device == "meter"]
+    return {(one.first, one.last): one.refused for group in groups for one in group.requests}
+
+
+async def test_the_plan_is_the_learned_one_where_there_is_one_and_says_so(
+    desk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = rewrite(desk, TCP, RTU)
+    fresh = check(path)
+    assert fresh.learned == {}
+    await keep(
+        desk / "var", Learned((Refusal(Table.INPUT, 4, 5, "exception-2"),), (Largest(Table.INPUT, 10),))
+    )
+    checked = check(path)
+    assert checked.learned == {"meter": Shown(("input 4-5 (exception-2)",), {"input": 10})}
+    reads = meter_requests(checked)
+    # PhVphA is at 0-1 and PhVphC at 4-5, one read by the type; what is refused has one of its own.
+    assert (0, 5) in meter_requests(fresh)
+    assert {(0, 1), (4, 5)} <= reads.keys()
+    assert [span for span, refused in reads.items() if refused] == [(4, 5)]
+    assert max(last - first + 1 for first, last in reads) <= 10
+
+    [line] = checked.lines
+    assert line.bus_time is not None
+    assert fresh.lines[0].bus_time is not None
+    assert line.bus_time > fresh.lines[0].bus_time  # shorter reads are more of them
+    each_s = {"1min": 60.0, "10s": 10.0, "1s": 1.0}
+    asked = [
+        1 / each_s[group.every] for group in line.groups for request in group.requests if not request.refused
+    ]
+    assert line.requests_per_s == pytest.approx(
+        sum(asked), abs=0.001
+    )  # what is refused is asked now and then
+
+    assert run_check(path, as_json=False) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert (
+        "planned as learned, not as its type says: reads at most 10 of input at once; refuses input 4-5"
+        in out
+    )
+    assert "refused (exception-2): asked now and then" in out
+    assert run_check(path, as_json=True) == 0
+    told = json.loads(capsys.readouterr().out)["learned"]
+    assert told == {"meter": {"holes": ["input 4-5 (exception-2)"], "largest": {"input": 10}}}
+
+
+async def test_what_was_learned_of_another_version_or_is_to_be_forgotten_plans_nothing(desk: Path) -> None:
+    learned = Learned((Refusal(Table.INPUT, 4, 5, "exception-2"),))
+    await keep(desk / "var", learned, "another")
+    assert check(desk / "gateway.toml").learned == {}
+    await keep(desk / "var", learned)
+    assert check(desk / "gateway.toml").learned.keys() == {"meter"}
+    ask_to_forget(desk / "var", "meter")
+    assert check(desk / "gateway.toml").learned == {}
+
+
+def test_data_directory_that_may_not_be_read_is_a_warning(
+    desk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(directory: Path, types: object) -> dict[str, Known]:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("agent.check.read_note", denied)
+    checked = check(desk / "gateway.toml")
+    assert checked.ok
+    assert any("is not shown: " in text and "(permission denied)" in text for text in checked.warnings)
