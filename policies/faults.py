@@ -36,8 +36,13 @@ def near(word: str, known: Iterable[str], most: int = 30) -> str:
 
 def form_faults(error: ValidationError, model: type[BaseModel], document: object) -> Iterator[str]:
     """Yield one sentence, with its place, for each fault that pydantic found in a document."""
-    for fault in error.errors(include_url=False):
+    faults = error.errors(include_url=False)
+    for fault in faults:
         loc = tuple(part for part in fault["loc"] if part not in _FORMS)
+        if fault["type"] == "too_short" and any(
+            len(one["loc"]) > len(loc) for one in faults if one["loc"][: len(loc)] == loc
+        ):
+            continue  # a list of which each item is wrong counts as empty
         place = place_of(loc, document)
         sentence = _sentence(
             fault["type"], fault["msg"], fault["input"], fault.get("ctx", {}), owner_of(model, loc), loc

@@ -75,7 +75,7 @@ class Question:
         value, profile, of_type = self.command.value, self.profile, self.facts.type_limits
         if not self.command.verb.is_on_off or value is None or profile is None:
             return 0
-        on = value != 0
+        on = value == 1
         seconds = profile.min_on_s if on else profile.min_off_s
         if of_type is UNKNOWN:
             return seconds
