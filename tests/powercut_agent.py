@@ -28,7 +28,7 @@ from cli.evidence import Identity, NoEvidence, Row
 from cli.gathered import Evidence
 from cli.judge import judge
 from cli.plans import BrokerPlan, GatewayPlan, RoutePlan, StandPlan
-from cli.process import portico, wait_until
+from cli.process import wait_until
 from cli.stand import Stand
 from cli.witness import Witness
 from tests.support.balance import wait_balanced, wait_rows
@@ -46,9 +46,11 @@ QUIET_S: Final = 0.5
 WEAKENED: Final = """
 import agent.store.connection
 agent.store.connection.SYNCHRONOUS = "NORMAL"
-from cli.main import main
-main({arguments!r})
+from pathlib import Path
+from agent.__main__ import main
+main(Path({config!r}), "INFO")
 """
+"""What `portico agent run` becomes; through the command the change would stay behind in the first process."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,8 @@ class AgentOnDisk:
         directory = Path(tempfile.mkdtemp(prefix="portico-powercut-stand-"))
         stand = Stand(directory, _plan(disk.path / f"gw-{number}"))
         if not self.must_survive:
-            arguments = portico("agent", "run", "-c", str(stand.agent.config_path))[-4:]
-            stand.agent.command[:] = [sys.executable, "-c", WEAKENED.format(arguments=arguments)]
+            program = WEAKENED.format(config=str(stand.agent.config_path))
+            stand.agent.command[:] = [sys.executable, "-c", program]
         try:
             return self._play(disk, stand, rng.randint(*ROWS), rng.uniform(0, 2 * EVERY_MS / 1000))
         finally:
