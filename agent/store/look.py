@@ -102,6 +102,7 @@ class Look:
             raise translated(error, self.path) from error
 
     def _meanings(self) -> None:
+        self._newest = self._newest_now()
         self.epochs = read_epochs(self.db)
         self.spans: list[tuple[int, str]] = self.db.execute(
             "SELECT from_id, hash FROM manifest_span ORDER BY from_id"
@@ -117,11 +118,23 @@ class Look:
         self._begins = [begin for begin, _ in self.spans]
         self._bases = [epoch.base for epoch in self.epochs]
 
+    def _newest_now(self) -> tuple[int | None, int | None]:
+        found: tuple[int | None, int | None] = self.db.execute(
+            "SELECT (SELECT max(base) FROM epoch), (SELECT max(from_id) FROM manifest_span)"
+        ).fetchone()
+        return found
+
     def edges(self) -> tuple[int, int]:
-        """Return the smallest and the largest id; (1, 0) when there is none."""
+        """Return the smallest and the largest id; (1, 0) when there is none.
+
+        What records up to the largest mean is known after it: while we look the agent may be started
+        again, and it may learn another plan in the middle of an epoch.
+        """
         with self.reading():
             low = self.db.execute("SELECT min(id) FROM record").fetchone()[0]
             top = self.db.execute("SELECT max(id) FROM record").fetchone()[0]
+            if self._newest_now() != self._newest:
+                self._meanings()
         return low or 1, top or 0
 
     def records(self, first: int, last: int) -> Iterator[Stored]:
@@ -135,16 +148,9 @@ class Look:
             first = found[-1].id + 1
 
     def epoch_of(self, id_: int) -> Epoch | None:
-        """Return the epoch of an id."""
-        if not self._bases or self._bases[-1] < id_ - 1:
-            self._renewed(id_)
+        """Return the epoch of an id that lies within the edges."""
         at = bisect_right(self._bases, id_ - 1) - 1
         return self.epochs[at] if at >= 0 else None
-
-    def _renewed(self, id_: int) -> None:
-        newest = self.db.execute("SELECT max(base) FROM epoch").fetchone()[0]
-        if newest is not None and newest != (self._bases[-1] if self._bases else None):
-            self._meanings()  # the agent was started again while we look
 
     def group_of(self, id_: int, grp: int) -> Group | None:
         """Return what a group number means at an id."""

@@ -1,5 +1,6 @@
 """`portico store`: what a person and a program see, while the agent runs and when something is wrong."""
 
+import contextlib
 import csv
 import io
 import json
@@ -14,13 +15,15 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from agent.store.look import Look
 from agent.store.recordfile import RouteState, checksum
+from agent.store.verify import verify
 from agent.store_cli import app, instant, parse_instant
 from core.codec import row_body
 from core.errors import ConfigError, StoreCorrupt, StoreError
 from core.manifest import Group, Manifest, Point, ValueKind
 from tests.support.gateway_double import owned
-from tests.unit.agent.store.store_made import add, at, committed, contents, opened, settled_rows
+from tests.unit.agent.store.store_made import add, at, committed, contents, manifest, opened, settled_rows
 
 ROWS = 30
 
@@ -159,6 +162,52 @@ async def test_tail_follows_what_is_committed_later(tmp_path: Path) -> None:
             process.send_signal(2)
             assert process.wait(30) == 0
     assert (first["device"], second["device"]) == ("meter-1", "meter-2")
+
+
+@pytest.mark.parametrize("only", [(), ("--device", "meter-1")])
+async def test_tail_follows_across_a_manifest_that_changes_in_the_middle_of_an_epoch_and_a_restart(
+    tmp_path: Path, only: tuple[str, ...]
+) -> None:
+    program = (
+        "import agent.store_cli as cli; cli.FOLLOW_S = 0.01; "
+        f"cli.app(['tail', {str(tmp_path)!r}, '--follow', '--json', *{only!r}])"
+    )
+    lines: list[dict[str, dict[str, object]]] = []
+    with contextlib.ExitStack() as ended:
+        async with opened(tmp_path) as one:
+            add(one, 1, at(0))
+            await committed(one)
+            process = ended.enter_context(
+                subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+            )
+            assert process.stdout is not None
+            lines.append(json.loads(process.stdout.readline()))
+            assert one.change_manifest(manifest(points=2), at(0))
+            add(one, 1, at(1), values=2)
+            await committed(one)
+            lines.append(json.loads(process.stdout.readline()))
+        async with opened(tmp_path, manifest(1, points=1)) as one:
+            add(one, 1, at(2), values=1)
+            await committed(one)
+            lines.append(json.loads(process.stdout.readline()))
+            assert one.change_manifest(manifest(1, points=4), at(2))
+            add(one, 1, at(3), values=4)
+            await committed(one)
+            lines.append(json.loads(process.stdout.readline()))
+        process.send_signal(2)
+        assert process.wait(30) == 0
+    assert [len(line["values"]) for line in lines] == [3, 2, 1, 4]
+
+
+async def test_verify_follows_a_manifest_that_changes_after_it_opened_the_store(tmp_path: Path) -> None:
+    async with opened(tmp_path) as one:
+        add(one, 1, at(0))
+        await committed(one)
+        with Look(tmp_path) as look:
+            assert one.change_manifest(manifest(points=2), at(0))
+            add(one, 1, at(1), values=2)
+            await committed(one)
+            assert verify(look).faults == []
 
 
 async def test_export_writes_values_exactly(values: Path) -> None:
