@@ -179,7 +179,8 @@ class LineWorker:
                     schedule.resync(now)
                     continue
                 next_ms = schedule.next_ms()
-                await self._give_way()
+                if self.commands:
+                    await self._give_way()
                 if next_ms is None or next_ms > now:
                     tick = now + IDLE_MS if next_ms is None else next_ms
                     await self.commands.pause(self._bell.at(tick, self.name))
@@ -198,8 +199,7 @@ class LineWorker:
 
     async def _give_way(self) -> None:
         """Let commands have their turn."""
-        if self.commands:
-            await self.commands.give_turns(self._link, self._connected)
+        await self.commands.give_turns(self._link, self._connected)
 
     async def _poll(self, group: PollGroup, tick: int, now_ms: int) -> None:
         # A step that somebody notices while this poll is under way comes after its tick.
@@ -296,7 +296,8 @@ class LineWorker:
             tries = 1
         reason = "skipped"
         for _ in range(tries):
-            await self._give_way()
+            if self.commands:
+                await self._give_way()
             if mono() >= deadline:
                 return reason
             try:
@@ -341,8 +342,9 @@ class LineWorker:
         self.learning[device].forget(self._clock.mono())
 
     async def _ask(self, group: PollGroup, request: Request) -> bytes:
-        await self._connected()
         link = self._link
+        if not link.connected:
+            await self._connected()
         self.counts.requests += 1
         self._asked_at = self._clock.mono()
         try:
