@@ -178,21 +178,22 @@ class LineWorker:
                     steps = clock.steps
                     schedule.resync(now)
                     continue
-                next_ms = schedule.next_ms()
                 if self.commands:
                     await self._give_way()
+                    continue
+                next_ms = schedule.next_ms()
                 if next_ms is None or next_ms > now:
                     tick = now + IDLE_MS if next_ms is None else next_ms
                     await self.commands.pause(self._bell.at(tick, self.name))
                     continue
                 for tick, group in schedule.due(now):
-                    now = clock.now_ms()
                     if clock.steps != steps:
                         break
-                    if now - tick >= group.every_ms:
+                    if now - tick < group.every_ms:
+                        await self._poll(group, tick, now)
+                    else:
                         self.counts.overruns += 1
-                        continue
-                    await self._poll(group, tick, now)
+                    now = clock.now_ms()
         finally:
             self.commands.close()
             await self._link.close()

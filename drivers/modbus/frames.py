@@ -83,19 +83,15 @@ class TimedCoilRequest(WriteSingleCoilRequest):
 class Exchange:
     """One request that was sent, and the judgement of the bytes that come back for it."""
 
-    __slots__ = ("_expected", "_length", "_sent", "stray")
+    __slots__ = ("_expected", "_length", "_sent", "_size", "stray")
 
     def __init__(self, sent: bytes, size: int) -> None:
         """``sent`` is the whole frame of the request, ``size`` the bytes of payload a read wants."""
         self._sent = sent
-        function = sent[7]
-        if function in _READS:
-            self._expected = sent[:4] + (3 + size).to_bytes(2, "big") + sent[6:8] + bytes((size,))
-            self._length = 9 + size
-        else:
-            # A single write is echoed whole, of a multiple one address and quantity come back.
-            self._expected = sent if function in _SINGLE_WRITES else sent[:4] + b"\0\x06" + sent[6:12]
-            self._length = 12
+        self._size = size
+        self._expected = b""
+        """How a right answer begins, ``_length`` its bytes; made when something comes, not before sending."""
+        self._length = 0
         self.stray = 0
         """Transaction of a frame that answered something else, 0 for none: why the deadline passed."""
 
@@ -108,6 +104,8 @@ class Exchange:
         begins no frame may be the head of one that was cut short and the body of another; two bytes
         are left to servers that send the checksum of their serial line along.
         """
+        if not self._length:
+            self._expect()
         if len(received) == self._length and received.startswith(self._expected):
             return received
         at = 0
@@ -132,6 +130,16 @@ class Exchange:
                 return received[:at]
             self.stray = int.from_bytes(frame[:2], "big")
             at += HEAD + length
+
+    def _expect(self) -> None:
+        sent, size = self._sent, self._size
+        if sent[7] in _READS:
+            self._expected = sent[:4] + (3 + size).to_bytes(2, "big") + sent[6:8] + bytes((size,))
+            self._length = 9 + size
+        else:
+            # A single write is echoed whole, of a multiple one address and quantity come back.
+            self._expected = sent if sent[7] in _SINGLE_WRITES else sent[:4] + b"\0\x06" + sent[6:12]
+            self._length = 12
 
     def _check(self, frame: bytes, length: int) -> None:
         """Refuse the beginning of a frame of our transaction that does not answer the request."""
