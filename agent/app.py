@@ -34,6 +34,7 @@ from agent.linelink import line_link
 from agent.lineworker import LineWorker
 from agent.notify import WATCHDOG, Notifier
 from agent.notify import status as systemd_status
+from agent.recall import recalled
 from agent.site import PollGroup, Site, build_site
 from agent.store.recordfile import RecordFile
 from agent.store.room import Floor
@@ -177,6 +178,7 @@ class Agent:
             {device: known.learned for device, known in self._known.items()},
             self._adopt,
             self._bell,
+            recalled(groups, self.store.last_rows),
         )
 
     def _audit_configuration(self) -> None:

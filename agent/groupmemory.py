@@ -15,7 +15,7 @@ from typing import Final
 
 from agent.deviceclock import GroupClocks
 from agent.lived import Lived, LivedTicks
-from agent.sense import GroupSense, Later, Ticket
+from agent.sense import GroupSense, Later, Recalled, Ticket
 from core.manifest import Value
 from drivers.points import PointType
 
@@ -61,10 +61,16 @@ class GroupMemory:
         lived: Lived,
         steps: int,
         by_exception: ByException | None = None,
+        recalled: Recalled | None = None,
     ) -> None:
-        """Begin with the ticks that the lives before polled; ``steps`` counts steps of the clock."""
+        """Begin with the ticks that the lives before polled; ``steps`` counts steps of the clock.
+
+        ``recalled`` is the last row before this life, if anything of it may be compared with.
+        """
         self.lived = LivedTicks(lived, steps)
         self.sense = GroupSense(points, exps)
+        if recalled is not None:
+            self.sense.remember(recalled)
         self.clocks = GroupClocks(points, exps, steps)
         self._every_ms = every_ms
         self._by_exception = by_exception
@@ -102,9 +108,11 @@ class GroupMemory:
             exchanges: for points that are clocks of their device, when they were asked for and answered,
                 in ms from the tick.
         """
-        ticket = Ticket()
+        ticket = Ticket(valued=any(value is not None for value in values))
         silent = is_silent(values, quality)
-        later = self.sense.judge(tick, values, quality, ticket) if self.sense and not silent else []
+        later = (
+            self.sense.judge(tick, values, quality, ticket, not unsure) if self.sense and not silent else []
+        )
         if exchanges and not unsure:
             self.clocks.judge(tick, steps, values, quality, exchanges)
         self._new_reasons = {key: list(reasons) for key, reasons in quality.items()}

@@ -24,7 +24,7 @@ from agent.learned import Learning
 from agent.lived import Lived
 from agent.pollround import PollRound, any_answer
 from agent.schedule import LineSchedule
-from agent.sense import Later, Ticket
+from agent.sense import Later, Recalled, Ticket
 from agent.site import PollGroup
 from core.codec import row_body
 from core.errors import BadFrame, FieldError, LinkDown, NoAnswer
@@ -113,6 +113,7 @@ class LineWorker:
         learned: Mapping[str, Learned] | None = None,
         adopt: Adopt = lambda device, learned, groups: True,
         bell: Bell | None = None,
+        recalled: Mapping[int, Recalled] | None = None,
     ) -> None:
         """Prepare.
 
@@ -129,6 +130,7 @@ class LineWorker:
             learned: what is known of the devices by name; ``groups`` are planned with it.
             adopt: makes the rows that follow those of the groups as planned anew.
             bell: wakes the workers of all lines; one of its own where none is given.
+            recalled: by group number, the last row before this life.
         """
         self.name = name
         self.counts = LineCounts()
@@ -148,6 +150,7 @@ class LineWorker:
                 lived.get(group.group.group, Lived()),
                 clock.steps,
                 group.by_exception,
+                (recalled or {}).get(group.group.group),
             )
             for group in groups
         }

@@ -28,9 +28,13 @@ rollover it gains less than 1/10 of its span; ours."""
 
 @dataclass(slots=True)
 class Ticket:
-    """A row on its way into the store; it gets its sequence when it is committed."""
+    """A row of an earlier life, or one on its way into the store that is told its sequence by the commit."""
 
     seq: int | None = None
+    valued: bool = True
+    """Whether it has any value: if so, the first row of the next life is compared with it."""
+    epoch: str = ""
+    """The earlier life; empty: this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,20 @@ class Later:
     rule: str
     since: Ticket
     """The first row it concerns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """The last row of a group before this life."""
+
+    tick: int
+    values: tuple[Value, ...]
+    """What registers showed, in the steps of today; None where nothing is to be compared with."""
+    row: Ticket
+    frozen: frozenset[int]
+    """Points of which was told already that they are frozen."""
+    sure: bool
+    """The clock was synchronised, so that the tick is the true time."""
 
 
 class PointSense:
@@ -62,60 +80,78 @@ class PointSense:
         self._same: tuple[int, int, Ticket] | None = None
         """Since when, and from which row on, the value has not changed."""
         self._told_frozen = False
+        self._recalled: bool | None = None
+        """Set while the ground is of an earlier life: whether its tick is the true time."""
+        self._watched = True
+        """The value was seen since this life began."""
 
-    def judge(self, tick: int, value: Value) -> str | None:
-        """Return the reason that concerns this value, None when it makes sense."""
+    def recall(self, tick: int, value: Value, row: Ticket, frozen: bool, sure: bool) -> None:
+        """Take a value of an earlier life as what the next is compared with; nothing is judged.
+
+        ``frozen``: that it is was told already. ``sure``: the clock was right.
+        """
+        if not isinstance(value, int) or isinstance(value, bool) or value in self._substituted:
+            return
+        self._good, self._recalled = (tick, value), sure
+        self._same, self._told_frozen, self._watched = (tick, value, row), frozen, False
+
+    def judge(self, tick: int, value: Value, sure: bool = True) -> str | None:
+        """Return the reason that concerns this value, None when it makes sense.
+
+        ``sure``: our clock is. Between two lives a clock in doubt says nothing of the time that passed.
+        """
         if not isinstance(value, int) or isinstance(value, bool):
             return None
         if value in self._substituted:
             return "substituted"
         if self._good is None or tick <= self._good[0]:
-            self._good, self._doubt = (tick, value), None
+            self._take(tick, value)
             return None
-        reason = self._compared(self._good, tick, value)
+        timed = self._recalled is None or (self._recalled and sure)
+        reason = self._compared(self._good, tick, value, timed)
         if reason in (None, "rollover", "reset"):
-            self._good, self._doubt = (tick, value), None
+            self._take(tick, value)
             return reason
         agrees = self._doubt is not None and self._compared(self._doubt[:2], tick, value) is None
         count = self._doubt[2] + 1 if agrees and self._doubt is not None else 1
         self._doubt = (tick, value, count)
         if count >= ACCEPTED_AFTER:
-            self._good, self._doubt = (tick, value), None
+            self._take(tick, value)
             return "reset" if self._cumulative else reason
         return reason
 
-    def _compared(self, good: tuple[int, int], tick: int, value: int) -> str | None:
+    def _take(self, tick: int, value: int) -> None:
+        self._good, self._doubt, self._recalled = (tick, value), None, None
+
+    def _compared(self, good: tuple[int, int], tick: int, value: int, timed: bool = True) -> str | None:
+        """Compare with an earlier value; ``timed``: the time between the two is known."""
         before_ms, before = good
+        rate = self._rate if timed else None
         lapse_ms, change = tick - before_ms, value - before
         if not self._cumulative or change >= 0:
-            return "rate" if not self._possible(abs(change), lapse_ms) else None
-        if self._modulus is not None and self._gained_over_rollover(before, value, lapse_ms):
+            return "rate" if not _possible(rate, abs(change), lapse_ms) else None
+        if self._modulus is not None and _rolled_over(
+            value + self._modulus - before, self._modulus, rate, lapse_ms
+        ):
             return "rollover"
-        if self._rate is not None:
-            return "reset" if self._possible(value, lapse_ms) else "decreased"
+        if rate is not None:
+            return "reset" if _possible(rate, value, lapse_ms) else "decreased"
         return "reset" if value * RESET_PART <= before else "decreased"
-
-    def _gained_over_rollover(self, before: int, value: int, lapse_ms: int) -> bool:
-        assert self._modulus is not None
-        gained = value + self._modulus - before
-        if self._rate is not None:
-            return self._possible(gained, lapse_ms)
-        return gained * ROLLOVER_PART <= self._modulus
-
-    def _possible(self, steps: int, lapse_ms: int) -> bool:
-        return self._rate is None or steps * 1000 <= self._rate * max(lapse_ms, 1)
 
     def frozen(self, tick: int, value: Value, row: Ticket) -> tuple[bool, Ticket | None]:
         """Return whether the value is frozen now, and from which row on when that is news."""
         if self._frozen_ms is None or not isinstance(value, int) or isinstance(value, bool):
             return False, None
-        if self._same is None or self._same[1] != value or tick < self._same[0]:
-            self._same, self._told_frozen = (tick, value, row), False
-            return False, None
-        if tick - self._same[0] < self._frozen_ms:
+        if self._same is None or self._same[1] != value or (tick < self._same[0] and self._watched):
+            self._same, self._told_frozen, self._watched = (tick, value, row), False, True
             return False, None
         if self._told_frozen:
             return True, None
+        if not self._watched:  # nobody looked between the two lives: only the time of this one counts
+            before = self._same[2]
+            self._same, self._watched = (tick, value, before if before.epoch else row), True
+        if tick - self._same[0] < self._frozen_ms:
+            return False, None
         self._told_frozen = True
         return True, self._same[2]
 
@@ -123,6 +159,15 @@ class PointSense:
     def frozen_rule(self) -> str:
         """Name of the rule with its limit, for the record."""
         return f"frozen {(self._frozen_ms or 0) // 1000} s"
+
+
+def _possible(rate: Decimal | None, steps: int, lapse_ms: int) -> bool:
+    return rate is None or steps * 1000 <= rate * max(lapse_ms, 1)
+
+
+def _rolled_over(gained: int, modulus: int, rate: Decimal | None, lapse_ms: int) -> bool:
+    """Tell whether a rollover explains a decrease, by what was gained if it was one."""
+    return _possible(rate, gained, lapse_ms) if rate is not None else gained * ROLLOVER_PART <= modulus
 
 
 class GroupSense:
@@ -139,13 +184,19 @@ class GroupSense:
     def __bool__(self) -> bool:
         return bool(self._senses)
 
-    def remember(self, tick: int, values: Sequence[Value]) -> None:
+    def remember(self, before: Recalled) -> None:
         """Take a row of an earlier life as what the next is compared with; nothing is judged."""
         for index, _, sense in self._senses:
-            sense.judge(tick, values[index])
+            frozen = index in before.frozen
+            sense.recall(before.tick, before.values[index], before.row, frozen, before.sure)
 
     def judge(
-        self, tick: int, values: Sequence[Value], quality: dict[str, list[str]], row: Ticket
+        self,
+        tick: int,
+        values: Sequence[Value],
+        quality: dict[str, list[str]],
+        row: Ticket,
+        sure: bool = True,
     ) -> list[Later]:
         """Add reasons to the quality of a row; return what concerns the rows before it."""
         later: list[Later] = []
@@ -153,7 +204,7 @@ class GroupSense:
             if key in quality:
                 continue  # out of range or without a value: no ground for a comparison
             value = values[index]
-            reason = sense.judge(tick, value)
+            reason = sense.judge(tick, value, sure)
             if reason is not None:
                 quality.setdefault(key, []).append(reason)
             frozen, since = sense.frozen(tick, value, row)

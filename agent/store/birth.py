@@ -16,6 +16,7 @@ from agent.lived import Lived, joined
 from agent.schedule import missed, tick_at_or_before
 from agent.store.dropping import Terms
 from agent.store.heartbeat import NOTE, Noted, read_beat
+from agent.store.lastrows import LastRow, last_rows
 from agent.store.livednote import KEY, LivedNote, read_lived, unknown
 from agent.store.opening import keep_spare
 from agent.store.recordfile import LOOK_BACK, Epoch, RecordFile, is_manifest
@@ -61,6 +62,8 @@ class Past:
     before: list[Before] = field(default_factory=list)
     noted: dict[str, Lived] = field(default_factory=dict)
     """By group key, the ticks that were polled, of groups of which that was written down."""
+    last_rows: dict[str, LastRow] = field(default_factory=dict)
+    """By group key, the last row with a value."""
     unwritten: dict[str, int] = field(default_factory=dict)
     """By group key, the last tick that was polled and could not be written."""
     why: str = ""
@@ -86,7 +89,8 @@ def look_back(file: RecordFile, control: RecordFile, aside: bool) -> Past:
     safe = heartbeat.safe
     # A salvaged file may have holes far back; one that was put back may end before the heartbeat.
     remembered = safe if aside or ended == "restored" else heartbeat.ticks
-    there = file.last_ticks(keys, -1 if aside else LOOK_BACK)
+    latest = file.latest(keys, -1 if aside else LOOK_BACK)
+    there = latest.ticks
     ticks = remembered | there
     noted = read_lived(file.meta(KEY), there)
     if aside or ended == "restored":
@@ -97,7 +101,8 @@ def look_back(file: RecordFile, control: RecordFile, aside: bool) -> Past:
     before = list(_told(file, control, heartbeat, aside, known_top))
     last_life = ended in REASONED and heartbeat.epoch == file.epochs[-1].epoch
     unwritten = heartbeat.unwritten if last_life else {}
-    return Past(ended, spans, ticks, safe, known_top, before, noted, unwritten, heartbeat.why)
+    rows = last_rows(file, latest.rows, spans)
+    return Past(ended, spans, ticks, safe, known_top, before, noted, rows, unwritten, heartbeat.why)
 
 
 def _both(one: dict[str, Lived], other: dict[str, Lived], ticks: dict[str, int]) -> dict[str, Lived]:
@@ -145,7 +150,8 @@ def begin(file: RecordFile, past: Past, epoch: str, birth: Birth, manifest: Mani
             gap = Gap(file.top + 1 - begun.base, group.group, first, last, ticks, reason)
             file.insert([(file.top + 1, 0, last, encode_record(gap))])
         file.set_meta("inode", str(file.path.stat().st_ino))
-        file.note_ticks(accounted(past, manifest) | begun_ticks(past, manifest, birth))
+        rows = {key: last.id for key, last in past.last_rows.items()}
+        file.note_latest(accounted(past, manifest) | begun_ticks(past, manifest, birth), rows)
         file.set_meta(KEY, lived_note(past, manifest, birth).text())
     return begun
 

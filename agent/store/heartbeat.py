@@ -90,8 +90,12 @@ class Heartbeat:
         """Return the last committed ticks by group key."""
         return self._by_key(writer.ticks)
 
-    def _by_key(self, ticks: Mapping[int, int]) -> dict[str, int]:
-        return {self._keys[number]: tick for number, tick in ticks.items() if number in self._keys}
+    def rows(self, writer: Writer) -> dict[str, int]:
+        """Return the ids of the last rows with a value by group key."""
+        return self._by_key(writer.valued)
+
+    def _by_key(self, found: Mapping[int, int]) -> dict[str, int]:
+        return {self._keys[number]: one for number, one in found.items() if number in self._keys}
 
     def _note(self, top: int, ticks: dict[str, int], **more: object) -> str:
         return json.dumps({"epoch": self._epoch, "top": top, "ticks": ticks, "safe": self._safe, **more})

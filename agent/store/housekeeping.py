@@ -113,7 +113,7 @@ class Housekeeper:
         writer.missed.begun.clear()
         try:
             with writer.file.transaction():
-                writer.file.note_ticks(self._heartbeat.ticks(writer))
+                writer.file.note_latest(self._heartbeat.ticks(writer), self._heartbeat.rows(writer))
                 if stopped:
                     writer.file.end_epoch(STOPPED)
         except sqlite3.Error as error:

@@ -29,6 +29,8 @@ HEAD: Final = 2
 """Records at the begin of an epoch that stay as long as any other of it: start and manifest."""
 PRIME: Final = 4_294_967_291
 """The largest prime below 2^32: a bit that flips in an id or a tick, also a high one, changes the rest."""
+LATEST: Final = 3
+"""Rows of a group that a look back names."""
 LOOK_BACK: Final = 200_000
 """Records looked at for the last tick of each group; a note made while running cuts the look short."""
 
@@ -53,6 +55,15 @@ class Stored(NamedTuple):
     grp: int
     tick: int
     body: bytes
+
+
+class Latest(NamedTuple):
+    """The latest rows of each group, by its key."""
+
+    ticks: dict[str, int]
+    """The last committed tick."""
+    rows: dict[str, list[int]]
+    """Ids of some rows, the latest first; after the latest ones comes one that is known to have a value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,8 +212,8 @@ class RecordFile:
         """Return (first id, hash) of every manifest's term, in order."""
         return self.db.execute("SELECT from_id, hash FROM manifest_span ORDER BY from_id").fetchall()
 
-    def last_ticks(self, keys: dict[str, dict[int, str]], limit: int = LOOK_BACK) -> dict[str, int]:
-        """Return the last committed tick by group key, looking back over at most ``limit`` records.
+    def latest(self, keys: dict[str, dict[int, str]], limit: int = LOOK_BACK) -> Latest:
+        """Return the latest rows by group key, looking back over at most ``limit`` records.
 
         ``keys`` gives the key of each group number by the hash of the manifest.
         """
@@ -210,21 +221,27 @@ class RecordFile:
         noted_at = noted.get("id")
         if not isinstance(noted_at, int) or noted_at > (self._one("SELECT max(id) FROM record") or 0):
             noted_at = 0  # the note is later than the records: some of them are lost
-        ticks = ticks_in(noted, "ticks") if noted_at else {}
+        noted = noted if noted_at else {}
         spans = self.manifest_spans()
         begins = [begin for begin, _ in spans]
-        found: dict[str, int] = {}
+        ticks: dict[str, int] = {}
+        rows: dict[str, list[int]] = {}
         query = "SELECT id, grp, tick FROM record WHERE id > ? AND grp > 0 ORDER BY id DESC LIMIT ?"
         for id_, grp, tick in self.db.execute(query, (noted_at, limit)):
             at = bisect_right(begins, id_) - 1
             key = keys.get(spans[at][1], {}).get(grp) if at >= 0 else None
-            if key is not None and key not in found:
-                found[key] = tick
-        return ticks | found
+            if key is None:
+                continue
+            ticks.setdefault(key, tick)
+            if len(known := rows.setdefault(key, [])) < LATEST:
+                known.append(id_)
+        for key, id_ in ticks_in(noted, "rows").items():
+            rows.setdefault(key, []).append(id_)
+        return Latest(ticks_in(noted, "ticks") | ticks, rows)
 
-    def note_ticks(self, ticks: dict[str, int]) -> None:
-        """Remember the last committed ticks, so that the next start need not look far back."""
-        self.set_meta("ticks", json.dumps({"id": self.top, "ticks": ticks}))
+    def note_latest(self, ticks: dict[str, int], rows: dict[str, int]) -> None:
+        """Remember the last committed ticks, and the ids of the last rows with a value."""
+        self.set_meta("ticks", json.dumps({"id": self.top, "ticks": ticks, "rows": rows}))
 
     # --- what the other end holds
 

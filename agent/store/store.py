@@ -10,6 +10,7 @@ and :mod:`agent.store.housekeeping`.  Not here: what is sent to whom
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import os
 import sqlite3
@@ -30,6 +31,8 @@ from agent.store.connection import connect, file_bytes, translated, wal_of
 from agent.store.dropping import Terms
 from agent.store.heartbeat import NOTE, Heartbeat
 from agent.store.housekeeping import Housekeeper, explain
+from agent.store.lastrows import LastRow
+from agent.store.laterjudgement import LOOK_BACK, ROWS, of_earlier_life, of_this_life
 from agent.store.livednote import KEY, LivedNote
 from agent.store.missed import Missed
 from agent.store.recordfile import Epoch, RecordFile, RouteState, Stored, read_records
@@ -39,7 +42,7 @@ from agent.store.writer import Waiting, Writer
 from core.errors import StoreCorrupt, StoreError
 from core.ids import new_epoch
 from core.manifest import Manifest
-from core.records import QualityRecord, Record
+from core.records import Record
 
 __all__ = ["Birth", "Lane", "Store", "StoreOptions"]
 
@@ -91,6 +94,8 @@ class Store:
         """Called in the event loop: (code, raised, text)."""
         self.on_manifest: list[Callable[[], None]] = []
         """Called in the event loop when another manifest is in force."""
+        self.last_rows: dict[int, LastRow] = {}
+        """By group number, the last row with a value in the lives before."""
         self.lived: dict[int, Lived] = {}
         """By group number, the ticks that lives before polled."""
         self.fatal: asyncio.Event = asyncio.Event()
@@ -221,6 +226,8 @@ class Store:
             lambda error: self._trouble(control, "control-unwritable", error),
             self._housekeep_control,
         )
+        self.last_rows = {numbers[key]: one for key, one in past.last_rows.items() if key in numbers}
+        data.writer.valued = {number: one.id for number, one in self.last_rows.items()}
 
     def _keep_lived(self, text: str) -> None:
         """Keep a copy where the loss of the readings does not take it."""
@@ -246,23 +253,30 @@ class Store:
         self.distrusted_until = time.monotonic() + seconds
 
     def append_judgement(self, grp: int, later: Later, at_ms: int) -> bool:
-        """Queue a judgement over the rows of a group since one of them (it is behind them in the queue)."""
+        """Queue a judgement over the rows of a group since one of them (it is behind them in the queue).
 
-        def make(seq: int) -> Record:
-            first = later.since.seq if later.since.seq is not None else max(seq - 1, 1)
-            return QualityRecord(
-                seq=seq,
-                at=at_ms,
-                epoch=self.epoch,
-                first=first,
-                last=max(seq - 1, first),
-                group=grp,
-                reasons=[later.reason],
-                rule=later.rule,
-                points=[later.point],
-            )
+        Where that is a row of an earlier life, the rows there are judged too, since the value stands still.
+        """
+        if later.since.epoch not in ("", self.epoch) and later.since.seq is not None:
+            self._reader.submit(self._judge_back, grp, later, later.since.seq, at_ms)
+        return self.append_record(at_ms, of_this_life(grp, later, self.epoch, at_ms))
 
-        return self.append_record(at_ms, make)
+    def _judge_back(self, grp: int, later: Later, seq: int, at_ms: int) -> None:
+        """Judge rows of an earlier life, in the reader's thread."""
+        spans = {known.epoch: (known, end) for known, end in self.data.file.epoch_spans()}
+        if later.since.epoch not in spans:
+            return  # dropped meanwhile
+        known, end = spans[later.since.epoch]
+        high = known.base + seq
+        bounds = {"grp": grp, "low": max(known.base + 1, high - LOOK_BACK), "high": high}
+        try:
+            with contextlib.closing(self._reading_from(self.data.file.path).execute(ROWS, bounds)) as found:
+                rows = itertools.starmap(Stored, found)
+                record = of_earlier_life(grp, later, at_ms, known, end, rows)
+        except sqlite3.Error as error:  # the last row of that life is known without a look
+            log.warning("how long a value stands still cannot be looked up: %s", error)
+            record = of_earlier_life(grp, later, at_ms, known, end, ())
+        self.append_record(at_ms, record)
 
     def change_manifest(self, manifest: Manifest, at_ms: int) -> bool:
         """Put a manifest behind the rows appended so far: those that follow are of this one.
@@ -306,17 +320,20 @@ class Store:
         return await self._loop.run_in_executor(self._reader, self._read, lane.file.path, first, last, limit)
 
     def _read(self, path: Path, first: int, last: int, limit: int) -> list[Stored]:
-        db = self._reading.get(path)
         try:
             try:
-                if db is None:
-                    db = self._reading[path] = connect(path, readonly=True)
-                return read_records(db, first, last, limit)
+                return read_records(self._reading_from(path), first, last, limit)
             except sqlite3.Error as error:
                 raise translated(error, path) from error
         except StoreCorrupt as error:
             self._loop.call_soon_threadsafe(self._fail, path, error)
             raise
+
+    def _reading_from(self, path: Path) -> sqlite3.Connection:
+        """Return the reader's connection to a file, in its thread."""
+        if path not in self._reading:
+            self._reading[path] = connect(path, readonly=True)
+        return self._reading[path]
 
     async def call(self, lane: Lane, job: Callable[[RecordFile], T]) -> T:
         """Run a job in the lane's writer, in a transaction of its own."""

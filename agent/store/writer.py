@@ -63,9 +63,10 @@ class Waiting:
 
 
 class Numbered(Protocol):
-    """Something that wants to know the sequence of a row."""
+    """Something that wants to know the sequence of a row, and knows whether it has any value."""
 
     seq: int | None
+    valued: bool
 
 
 @dataclass(slots=True)
@@ -124,6 +125,8 @@ class Writer:
         self.crashed: BaseException | None = None
         self.missed = missed
         self.lived = lived or LivedNote()
+        self.valued: dict[int, int] = {}
+        """Id of the last row with a value by group number."""
         self._window_s = window_s
         self._on_commit = on_commit
         self._on_trouble = on_trouble
@@ -283,6 +286,10 @@ class Writer:
         with self._wake:  # append() tells of refused ticks at any time
             self.missed.committed(ticks, firsts)
         self.lived.keep(lived)
+        base = file.epochs[-1].base
+        for one in batch:
+            if one.ticket is not None and one.ticket.valued and one.ticket.seq is not None:
+                self.valued[one.grp] = base + one.ticket.seq
         self._count(batch, gap_ticks, begun, done)
         for id_, manifest in manifests:
             self._on_manifest(id_, manifest)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.sense import GroupSense, PointSense, Ticket
+from agent.sense import GroupSense, PointSense, Recalled, Ticket
 from core.quality import is_reason
 from drivers.points import PointType, SenseSpec
 
@@ -124,12 +124,78 @@ def test_a_value_with_a_reason_already_is_no_ground_for_comparison() -> None:
     assert good == {}
 
 
+def recalled(value: int | None, sure: bool = True, **keys: object) -> PointSense:
+    """A counter that an earlier life left at a value."""
+    sense = PointSense(spec(**keys), 0, True)
+    if value is not None:
+        sense.recall(T0, value, Ticket(7, epoch="e"), False, sure)
+    return sense
+
+
+def before(value: int, row: Ticket, frozen: bool = False) -> Recalled:
+    return Recalled(T0, (value,), row, frozenset({0} if frozen else ()), True)
+
+
 def test_a_row_of_an_earlier_life_is_the_ground_for_the_first_comparison() -> None:
     sense = GroupSense([meter(max_rate="1")], [0])
-    sense.remember(T0, [100])
+    sense.remember(before(100, Ticket(7, epoch="e")))
     quality: dict[str, list[str]] = {}
     sense.judge(T0 + 10_000, [500], quality, Ticket())
     assert quality == {"0": ["rate"]}
+
+
+def test_what_happened_between_two_lives_is_judged_by_the_first_value_of_the_second() -> None:
+    later = T0 + 600_000
+    assert recalled(73_333).judge(later, 2) == "reset"
+    assert recalled(73_333).judge(later, 70_000) == "decreased"
+    assert recalled(9_990, modulus=10_000).judge(later, 4) == "rollover"
+    assert recalled(100, max_rate=1).judge(later, 700) is None  # 600 in ten minutes are possible
+    assert recalled(100, max_rate=1).judge(later, 701) == "rate"
+    assert recalled(None).judge(later, 2) is None
+
+
+def test_a_clock_in_doubt_says_nothing_of_the_time_between_two_lives() -> None:
+    # By the clock ten seconds passed; it may have been hours.
+    at = T0 + 10_000
+    assert recalled(100, max_rate=1).judge(at, 5000, sure=False) is None
+    assert recalled(100, max_rate=1, sure=False).judge(at, 5000) is None
+    assert recalled(100, max_rate=1, sure=False).judge(at, 1, sure=True) == "reset"
+    assert recalled(1000, max_rate=1).judge(at, 900, sure=False) == "decreased"
+    sense = recalled(100, max_rate=1)
+    assert [sense.judge(at, 5000, sure=False), sense.judge(at + 10_000, 9000, sure=False)] == [None, "rate"]
+
+
+def test_a_clock_that_went_back_between_two_lives_makes_no_ground() -> None:
+    assert recalled(100, max_rate=1).judge(T0, 2) is None
+    assert recalled(100, max_rate=1).judge(T0 - 3_600_000, 999_999) is None
+
+
+def test_a_register_that_froze_before_a_restart_is_judged_back_to_the_earlier_life() -> None:
+    sense = GroupSense([meter(frozen="30s")], [0])
+    sense.remember(before(7, Ticket(41, epoch="e")))
+    found = []
+    for seconds in range(3600, 3660, 10):  # an hour without power does not count
+        found.append(sense.judge(T0 + seconds * 1000, [7], {}, Ticket(seconds)))
+    assert [len(one) for one in found] == [0, 0, 0, 1, 0, 0]
+    assert [(one.since.seq, one.since.epoch) for one in found[3]] == [(41, "e")]
+
+
+def test_a_register_known_to_be_frozen_stays_so_after_a_restart_and_is_not_told_again() -> None:
+    sense = GroupSense([meter(frozen="30s")], [0])
+    sense.remember(before(7, Ticket(41, epoch="e"), frozen=True))
+    quality: dict[str, list[str]] = {}
+    assert sense.judge(T0 + 5000, [7], quality, Ticket()) == []
+    assert quality == {"0": ["frozen"]}
+    quality = {}
+    assert sense.judge(T0 + 15_000, [8], quality, Ticket()) == []
+    assert quality == {}
+
+
+def test_a_freeze_behind_a_row_that_cannot_be_named_is_told_of_this_life_alone() -> None:
+    sense = GroupSense([meter(frozen="30s")], [0])
+    sense.remember(before(7, Ticket()))
+    [later] = [one for s in range(10, 60, 10) for one in sense.judge(T0 + s * 1000, [7], {}, Ticket(s))]
+    assert (later.since.seq, later.since.epoch) == (10, "")
 
 
 def test_sense_belongs_to_numbers_and_fits_the_steps() -> None:
