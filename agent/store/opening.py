@@ -19,6 +19,7 @@ from agent.store.recordfile import Epoch, RecordFile
 from agent.store.room import Room
 from agent.store.salvage import Spare, mark_damaged, needs_salvage, set_aside
 from core.errors import ConfigError, StoreCorrupt, StoreError, StoreFull
+from core.manifest import Manifest
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -115,18 +116,30 @@ def spare_in(control: RecordFile) -> Spare:
             epochs.append((Epoch(epoch, base, begun_ms, boot, ended), hash_))
     except (ValueError, TypeError):
         log.warning("%s does not remember the epochs of the readings", control.path.name)
-    return Spare(tuple(epochs), control.manifests())
+    return Spare(tuple(epochs), tuple(_spans_in(control)), control.manifests())
+
+
+def _spans_in(control: RecordFile) -> list[tuple[int, str]]:
+    try:
+        return [(int(from_id), str(hash_)) for from_id, hash_ in json.loads(control.meta(SPANS_NOTE) or "[]")]
+    except (ValueError, TypeError):
+        log.warning("%s does not remember the manifests of the readings", control.path.name)
+        return []
 
 
 def keep_spare(control: RecordFile, file: RecordFile) -> None:
     """Write into the control file what :func:`spare_in` reads (in the caller's transaction)."""
-    hashes = dict(file.manifest_spans())
+    spans = file.manifest_spans()
+    hashes = dict(spans)
     known = [
         (one.base, one.epoch, one.begun_ms, one.boot, one.ended, hashes.get(one.base + 1, ""))
         for one in file.epochs[-EPOCHS_KEPT:]
     ]
     control.set_meta(EPOCHS_NOTE, json.dumps(known))
-    wanted = {entry[-1] for entry in known}
+    heads = {one.base + 1 for one in file.epochs}
+    later = [span for span in spans if span[0] not in heads][-SPANS_KEPT:]
+    control.set_meta(SPANS_NOTE, json.dumps(later))
+    wanted = {entry[-1] for entry in known} | {hash_ for _, hash_ in later}
     bodies = file.manifests()
     there = control.manifests().keys()
     for hash_ in wanted - there & bodies.keys():
@@ -135,5 +148,16 @@ def keep_spare(control: RecordFile, file: RecordFile) -> None:
         control.db.execute("DELETE FROM manifest WHERE hash = ?", (hash_,))
 
 
+def keep_span(control: RecordFile, from_id: int, manifest: Manifest) -> None:
+    """Add a manifest that came in the middle of an epoch (in the caller's transaction)."""
+    later = [span for span in _spans_in(control) if span[0] != from_id]
+    hash_ = manifest.hash()
+    control.set_meta(SPANS_NOTE, json.dumps([*later, (from_id, hash_)][-SPANS_KEPT:]))
+    control.db.execute("INSERT OR IGNORE INTO manifest VALUES (?, ?)", (hash_, manifest.encode()))
+
+
 EPOCHS_NOTE: Final = "epochs"
+SPANS_NOTE: Final = "spans"
 EPOCHS_KEPT: Final = 256
+SPANS_KEPT: Final = 256
+"""Changes in the middle of an epoch, over all of them; a gateway learns some at its first starts."""

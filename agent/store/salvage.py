@@ -48,7 +48,9 @@ class Spare:
     """What another file remembers of this one: enough to name and to read its records."""
 
     epochs: tuple[tuple[Epoch, str], ...] = ()
-    """Epochs with the hash of their manifest."""
+    """Epochs with the hash of the manifest that they began with."""
+    spans: tuple[tuple[int, str], ...] = ()
+    """Manifests that came later in an epoch: the id from which each is in force, and its hash."""
     manifests: dict[str, bytes] = field(default_factory=dict)
 
 
@@ -159,17 +161,19 @@ def _copied(fresh: RecordFile, aside: Path, spare: Spare) -> Salvage:
     # Without room for a second copy, what every route has confirmed is not copied.
     disk = os.statvfs(aside.parent)
     roomy = disk.f_bavail * disk.f_frsize > 2 * file_bytes(aside)
-    whole = True
+    whole = spans_read = False
     before = 0
     try:
         with contextlib.closing(connect(aside, readonly=True)) as old:
-            whole = _copy_small(old, fresh, spare)
+            unread = _copy_small(old, fresh, spare)
+            whole, spans_read = not unread, "manifest_span" not in unread
             wanted = _Wanted(fresh, roomy)
             for rows in _ranges(old):
                 if rows is None:
                     whole = False
                 else:
                     good = [Stored(*row[:4]) for row in rows if intact(*row)]
+                    wanted.learn(good)
                     _keep(fresh, wanted, good)
                     whole = whole and len(good) == len(rows)
     except sqlite3.OperationalError as error:
@@ -181,15 +185,17 @@ def _copied(fresh: RecordFile, aside: Path, spare: Spare) -> Salvage:
     with contextlib.suppress(sqlite3.Error):
         before = int(fresh.db.execute("SELECT count(*) FROM record").fetchone()[0])
     if not whole:
-        before += _copy_pages(fresh, aside, spare, roomy)
+        before += _copy_pages(fresh, aside, spare, roomy, spans_read)
     return Salvage(aside, before, whole)
 
 
-def _copy_pages(fresh: RecordFile, aside: Path, spare: Spare, roomy: bool) -> int:
+def _copy_pages(fresh: RecordFile, aside: Path, spare: Spare, roomy: bool, spans_read: bool) -> int:
     _copy_spare(fresh, spare)
     wanted = _Wanted(fresh, roomy)
     have = fresh.present(Epoch("", 0, 0, "", None), sys.maxsize)
     kept = 0
+    if not spans_read:  # pages come in any order: first where the manifests change, then what they mean
+        wanted.learn(record for record in records_in(aside, wal_of(aside), have) if record.grp == -1)
     batch: list[Stored] = []
     with contextlib.suppress(sqlite3.OperationalError):  # the disk is full: what is copied is copied
         for record in records_in(aside, wal_of(aside), have):
@@ -205,13 +211,27 @@ class _Wanted:
     """Which records have an identity and a meaning, and are not confirmed if room is short."""
 
     def __init__(self, fresh: RecordFile, roomy: bool) -> None:
-        epochs = [row[0] for row in fresh.db.execute("SELECT base FROM epoch ORDER BY base")]
-        self._lowest = min(epochs, default=None)
+        self._fresh = fresh
+        self._bases = {row[0] for row in fresh.db.execute("SELECT base FROM epoch")}
+        self._lowest = min(self._bases, default=None)
+        self._held = [] if roomy else [RangeSet(state.held) for state in fresh.routes().values()]
+        self._look()
+
+    def _look(self) -> None:
+        fresh = self._fresh
         spans = fresh.db.execute("SELECT from_id, hash FROM manifest_span ORDER BY from_id").fetchall()
         known = fresh.manifests()
         self._begins = [begin for begin, _ in spans]
         self._readable = [hash_ in known for _, hash_ in spans]
-        self._held = [] if roomy else [RangeSet(state.held) for state in fresh.routes().values()]
+
+    def learn(self, records: Iterable[Stored]) -> None:
+        """Take from the records of manifests where each is in force; the first of an epoch, from its begin."""
+        told = [one for one in records if one.grp == -1]
+        for one in told:
+            head = one.id - 2 in self._bases
+            _insert(self._fresh, "manifest_span", (one.id - head, one.body.decode("ascii", "replace")))
+        if told:
+            self._look()
 
     def __call__(self, record: Stored) -> bool:
         if self._lowest is None or record.id <= self._lowest:
@@ -232,9 +252,9 @@ def _keep(fresh: RecordFile, wanted: _Wanted, records: Iterable[Stored]) -> int:
         return fresh.db.total_changes - before
 
 
-def _copy_small(old: sqlite3.Connection, fresh: RecordFile, spare: Spare) -> bool:
-    """Copy epochs, manifests and routes; False when some could not be read.  Notes are made anew."""
-    whole = True
+def _copy_small(old: sqlite3.Connection, fresh: RecordFile, spare: Spare) -> set[str]:
+    """Copy epochs, manifests and routes; return the tables not read whole.  Notes are made anew."""
+    unread: set[str] = set()
     for table, good in _SMALL:
         for order in ("", " DESC"):  # from both ends towards the damage
             try:
@@ -243,9 +263,9 @@ def _copy_small(old: sqlite3.Connection, fresh: RecordFile, spare: Spare) -> boo
                         _insert(fresh, table, row)
                 break
             except (sqlite3.DatabaseError, UnicodeDecodeError):
-                whole = False
+                unread.add(table)
     _copy_spare(fresh, spare)
-    return whole
+    return unread
 
 
 def _insert(fresh: RecordFile, table: str, row: tuple[object, ...]) -> None:
@@ -259,6 +279,8 @@ def _copy_spare(fresh: RecordFile, spare: Spare) -> None:
         row = (known.base, known.epoch, known.begun_ms, known.boot, known.ended)
         _insert(fresh, "epoch", row)
         _insert(fresh, "manifest_span", (known.base + 1, hash_))
+    for span in spare.spans:
+        _insert(fresh, "manifest_span", span)
     for entry in spare.manifests.items():
         if _is_manifest(entry):
             _insert(fresh, "manifest", entry)

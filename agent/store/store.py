@@ -354,6 +354,7 @@ class Store:
         self._terms.add(id_, manifest)
         self.data.manifests.append((id_, manifest))
         self.manifest = manifest
+        self.control.writer.call(lambda control: opening.keep_span(control, id_, manifest))
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._told_manifest)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.store.look import Look
 from agent.store.recordfile import RouteState
 from agent.store.salvage import Spare, mark_of, set_aside
 from agent.store.store import Store
@@ -288,6 +289,90 @@ async def test_rows_whose_manifest_is_lost_everywhere_are_told_as_lost_not_sent(
     found = contents(tmp_path)
     assert found.rows == []
     assert told_lost(found, epoch) == set(range(2, 103))
+
+
+LEARNED = 40
+"""The tick at which a life of `learned` changed its manifest in the middle of an epoch."""
+
+
+async def learned(directory: Path) -> None:
+    """Two lives; in each the plan changes: rows have 3 values, then 2, then 4, then 1."""
+    for first, (before, after) in ((0, (3, 2)), (100, (4, 1))):
+        async with opened(directory, manifest(points=before)) as store:
+            for number in range(first, first + LEARNED):
+                add(store, 1, at(number), values=before)
+            assert store.change_manifest(manifest(points=after), at(first + LEARNED))
+            for number in range(first + LEARNED, first + 100):
+                add(store, 1, at(number), values=after)
+            await committed(store)
+
+
+def meant(directory: Path) -> dict[int, int]:
+    """How many values each row of group 1 has by its manifest, by tick; StoreCorrupt where it does not fit."""
+    with Look(directory) as look:
+        rows = [look.row(stored) for stored in look.records(*look.edges()) if stored.grp == 1]
+    return {row.tick: len(row.group.points) for row in rows}
+
+
+MEANT = {at(number): (3, 2, 4, 1)[2 * (number >= 100) + (number % 100 >= LEARNED)] for number in range(200)}
+
+
+def whole(path: Path) -> None:
+    """Nothing is wrong with it."""
+
+
+def without_changes(path: Path) -> None:
+    """The records that tell of a change of the manifest are gone, and so is where it was in force."""
+    db = sqlite3.connect(path)
+    db.execute("DELETE FROM record WHERE grp = -1 AND id NOT IN (SELECT base + 2 FROM epoch)")
+    db.execute("DELETE FROM manifest_span WHERE from_id NOT IN (SELECT base + 1 FROM epoch)")
+    db.commit()
+    db.close()
+
+
+@pytest.mark.parametrize(
+    "damage", [whole, root_of("manifest_span"), root_of("manifest"), root_of("epoch"), without_changes]
+)
+async def test_rows_behind_a_change_of_the_manifest_are_salvaged_with_their_own(
+    tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    await learned(tmp_path)
+    damage(tmp_path / "readings.db")
+    mark_of(tmp_path / "readings.db").touch()
+    async with opened(tmp_path, manifest(points=1)) as store:
+        assert store.ended_before == "set-aside"
+    assert meant(tmp_path) == MEANT
+
+
+async def test_change_of_the_manifest_is_found_in_the_records_when_nothing_else_tells_of_it(
+    tmp_path: Path,
+) -> None:
+    await learned(tmp_path)
+    garbage(tmp_path / "control.db")
+    db = sqlite3.connect(tmp_path / "readings.db")
+    db.execute("DELETE FROM manifest_span")
+    db.commit()
+    db.close()
+    mark_of(tmp_path / "readings.db").touch()
+    async with opened(tmp_path, manifest(points=1)):
+        pass
+    assert meant(tmp_path) == MEANT
+
+
+async def test_killed_life_keeps_its_change_of_the_manifest_beside_the_readings(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        add(store, 1, at(0))
+        store.change_manifest(manifest(points=2), at(0))
+        add(store, 1, at(1), values=2)
+        await committed(store)
+        await store.call(store.control, lambda file: None)
+        files = await files_of(store)
+    put_back(files)
+    without_changes(tmp_path / "readings.db")
+    mark_of(tmp_path / "readings.db").touch()
+    async with opened(tmp_path, manifest(points=2)):
+        pass
+    assert meant(tmp_path) == {at(0): 3, at(1): 2}
 
 
 async def test_a_damaged_control_file_does_not_stop_the_readings(tmp_path: Path) -> None:
