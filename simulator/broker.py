@@ -9,6 +9,7 @@ Not here: the configuration itself, clients.
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -23,6 +24,9 @@ from core.errors import ConfigError, PorticoError
 
 START_TIMEOUT_S: Final = 10.0
 STOP_TIMEOUT_S: Final = 10.0
+LOWEST_PORT: Final = 12_000
+CLIENT_PORTS: Final = 32_768
+PORTS_TRIED: Final = 100
 _POLL_S: Final = 0.02
 _LOG_TAIL_BYTES: Final = 8192
 
@@ -41,11 +45,29 @@ def find_mosquitto() -> str:
 
 
 def free_port() -> int:
-    """A TCP port of the loopback interface that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A TCP port of the loopback interface that nobody listens on at this moment.
+
+    Below those that the system gives to clients: one of theirs would else be taken by somebody's connection
+    before its server binds it, or while its server is away. Where all of these are taken, one of theirs.
+    """
+    for port in (*random.sample(range(LOWEST_PORT, _first_of_clients()), PORTS_TRIED), 0):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            found: int = probe.getsockname()[1]
+            return found
+    raise BrokerFailed("no port of 127.0.0.1 is free: end what holds so many")
+
+
+def _first_of_clients() -> int:
+    """The first port that the system gives to a client, on Linux; elsewhere that of most Linux systems."""
+    try:
+        first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    except (OSError, ValueError):
+        return CLIENT_PORTS
+    return max(first, LOWEST_PORT + PORTS_TRIED)
 
 
 class Mosquitto:
