@@ -45,6 +45,8 @@ class Life:
     how: str = ""
     """`stop` or `kill`; empty: by itself, or not yet."""
     exit_code: int | None = None
+    words: str = ""
+    """What it said last, when it ended by itself."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,6 +91,8 @@ def each_once(seen: AgentEvidence) -> Found:
     first: dict[tuple[str, int], RowSeen] = {}
     faults = []
     for one, _, value in seen.counted():
+        if _count(value) not in seen.counts[one.group.device]:
+            continue
         before = first.setdefault((one.group.device, _count(value)), one)
         if before is not one:
             faults.append(f"{one}: value {value} was already in {before}")

@@ -108,7 +108,6 @@ AGENT_LINES: Final[tuple[AgentLine, ...]] = (
         "SIGTERM ends it in order, with exit code 0, and it never ends by itself.",
         "docs/conformance.md",
         wire.ends_in_order,
-        STOP,
     ),
     _line("A-20", "Each start has an epoch of its own.", "Stream messages", wire.new_epochs, *LIVES),
     _line(

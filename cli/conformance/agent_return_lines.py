@@ -7,10 +7,10 @@ nothing is known when it did. Pure functions over :class:`AgentEvidence`.
 
 from typing import Final
 
-from cli.conformance.agent_evidence import AgentEvidence, Told, header
+from cli.conformance.agent_evidence import AgentEvidence, Hole, Told, header
 from cli.conformance.lines import Found, failed, judged, passed, untested
 from core.ranges import RangeSet
-from core.records import Alarm, Gap
+from core.records import Alarm, Gap, Row
 from core.topics import Lane
 
 GOOD: Final = "good"
@@ -67,9 +67,6 @@ def _older(seen: AgentEvidence, number: int) -> bool:
 def _no_effect(seen: AgentEvidence, kinds: tuple[str, ...]) -> Found:
     told = [one for one in seen.told if one.kind in kinds]
     faults = [named for one in told for named in _named(seen, one)]
-    for hole in seen.holes:
-        if hole.name in kinds and not _came_again(seen, hole.epoch, hole.first, hole.last, hole.since.heard):
-            faults.append(f"sequences {hole.first}..{hole.last} of {hole.epoch} were not sent again after it")
     return judged(faults, len(told), "such messages", "effects of a message that must have none")
 
 
@@ -126,15 +123,9 @@ def forged_claims(seen: AgentEvidence) -> Found:
     """What only bad confirmations claimed is sent again."""
     holes = [one for one in seen.holes if one.name == "forged"]
     faults = [
-        f"sequences {one.first}..{one.last} of {one.epoch}"
-        for one in holes
-        if not _came_again(seen, one.epoch, one.first, one.last, one.since.heard)
+        f"sequences {one.first}..{one.last} of {one.epoch}" for one in holes if not _came_again(seen, one)
     ]
-    if faults and any(
-        not _came_again(seen, one.epoch, one.first, one.last, one.since.heard)
-        for one in seen.holes
-        if one.name == "unconfirmed"
-    ):
+    if faults and any(not _came_again(seen, one) for one in seen.holes if one.name == "unconfirmed"):
         return untested(
             "nothing that is not confirmed is sent again, so nothing can be said of bad confirmations"
         )
@@ -147,7 +138,7 @@ def sends_again(seen: AgentEvidence) -> Found:
     faults = [
         f"sequences {one.first}..{one.last} of {one.epoch} were not sent again in {seen.resend_s:g} s"
         for one in holes
-        if not _came_again(seen, one.epoch, one.first, one.last, one.since.heard)
+        if not _came_again(seen, one)
     ]
     return judged(faults, len(holes), "ranges", "ranges without a confirmation were not sent again")
 
@@ -289,7 +280,24 @@ def after_kill(seen: AgentEvidence) -> Found:
         if any(gone.overlap(hole.first, hole.last)):
             faults.append(f"sequences of {hole.first}..{hole.last} of {hole.epoch} are given up")
         faults += [f"sequences {a}..{b} of {hole.epoch}" for a, b in again.missing(hole.first, hole.last)]
+        before, after = _rows_of(seen, hole, 0, begun), _rows_of(seen, hole, begun, 1 << 60)
+        faults += [
+            f"sequence {n} of {hole.epoch} came with other content"
+            for n in before
+            if after.get(n, before[n]) != before[n]
+        ]
     return judged(faults, len(killed), "ranges", "ranges were sent, not confirmed, and lost by a kill -9")
+
+
+def _rows_of(seen: AgentEvidence, hole: Hole, since: int, until: int) -> dict[int, Row]:
+    """Return the rows of a range in messages from a number to before another."""
+    return {
+        row.seq: row
+        for one in seen.streams
+        if since <= one.number < until and header(one).epoch == hole.epoch
+        for row in header(one).rows
+        if hole.first <= row.seq <= hole.last
+    }
 
 
 def gap_of_ends(seen: AgentEvidence) -> Found:
@@ -299,8 +307,11 @@ def gap_of_ends(seen: AgentEvidence) -> Found:
     number = 0
     for n, life in enumerate(seen.lives[:-1]):
         start = seen.start_of(n + 1)
-        if start is None or life.how not in wanted or life.ended is None:
+        earlier = seen.start_of(n)
+        if start is None or earlier is None or life.how not in wanted or life.ended is None:
             continue
+        if start[1] == earlier[1]:
+            continue  # no epoch of its own: its records cannot be told from those before
         number += 1
         said = {
             record.reason
@@ -317,5 +328,8 @@ def gap_of_ends(seen: AgentEvidence) -> Found:
     return judged(faults, number, "pauses between lives", "pauses have no Gap that says why")
 
 
-def _came_again(seen: AgentEvidence, epoch: str, first: int, last: int, since: int) -> bool:
-    return seen.coverage(since=since).get(epoch, RangeSet()).covers(first, last)
+def _came_again(seen: AgentEvidence, hole: Hole) -> bool:
+    """Tell whether a range was sent again by itself: later books let everything come again."""
+    until = seen.marks["holes-over"].heard if "holes-over" in seen.marks else 1 << 60
+    again = seen.coverage(since=hole.since.heard, until=until)
+    return again.get(hole.epoch, RangeSet()).covers(hole.first, hole.last)

@@ -39,6 +39,15 @@ PAUSE_S: Final = 2.2
 """Between two lives: more than two ticks."""
 FAILING: Final = ("silent", "refusing", "late", "frozen", "garbled")
 GARBLES: Final = ("garbage", "half", "wrong-unit", "stale")
+TOGETHER: Final = (
+    ("bad-signature", "other-key", "own-key"),
+    ("moved",),
+    ("version-2", "unknown-member", "garbage"),
+    ("earlier-books", "replayed"),
+)
+"""Bad confirmations that come at once: those of one line."""
+HEEDED_MS: Final = 200
+"""So long after a confirmation was sent a message of the gateway shows what it made of it."""
 ASKED: Final = (2, 5)
 """Sequences of the running epoch that are asked for again."""
 
@@ -115,11 +124,7 @@ class AgentRun:
             session.say(f"start your program now; it finds everything in {ground.site_path}")
             timeout_s = BY_HAND_S
         devices = set(ground.devices)
-
-        def over() -> bool:
-            return ground.program is not None and not ground.program.running
-
-        session.until(lambda: devices <= session.polled_after(0) or over(), timeout_s)
+        session.until(lambda: devices <= session.polled_after(0), timeout_s)
         if not session.polled_after(0):
             return False
         session.say("it is up; a confirmation without a certificate comes first, and then good ones")
@@ -170,15 +175,21 @@ class AgentRun:
             "other-key": self._ground.key_of(STRANGER),
             "own-key": self._ground.key_of(GATEWAY),
         }
-        claims = {claimed.epoch: [(1, claimed.last)]}
-        for letter in session.books.forged(claims, strangers, OTHER_GATEWAY):
-            session.send(letter)
-        again = session.last_good
+        claims = {claimed.epoch: [(claimed.first, claimed.last)]}
+        letters = session.books.forged(claims, strangers, OTHER_GATEWAY)
+        again = session.first_good
         if again is not None:
-            session.send(
-                Letter("replayed", again.topic, again.payload, again.books, again.n, "it came before")
-            )
+            words = "it came before"
+            letters.append(Letter("replayed", again.topic, again.payload, again.books, again.n, words))
+        # No good one comes between: what was taken has to show in the next header.
+        session.muted = True
+        for kinds in TOGETHER:
+            for letter in (one for one in letters if one.kind in kinds):
+                session.send(letter)
+            self._next_message()
+        session.muted = False
         session.until(lambda: self._came_again(unconfirmed) and self._came_again(claimed), ANSWER_S)
+        session.mark("holes-over")
         session.books.release()
         session.muted = True
         since = session.now().heard
@@ -186,6 +197,15 @@ class AgentRun:
         session.send(grown)
         session.until(lambda: session.names(grown, since), ANSWER_S)
         session.muted = False
+
+    def _next_message(self) -> None:
+        """Wait for a message that was written after all that was sent."""
+        session = self._session
+        now = session.now()
+        session.until(
+            lambda: any(header(one).sent > now.at_ms + HEEDED_MS for one in session.streams(now.heard)),
+            ANSWER_S,
+        )
 
     def _hole(self, name: str) -> Hole | None:
         """Withhold the next message with rows from confirmation; None when none comes."""

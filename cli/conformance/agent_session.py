@@ -41,7 +41,8 @@ class AgentSession:
         self.books: Final = Bookkeeper(GATEWAY, ENTITY, ground.key_of(ENTITY))
         self.muted = True
         """Nothing is confirmed by itself."""
-        self.last_good: Letter | None = None
+        self.first_good: Letter | None = None
+        """The first confirmation of these books that was a good one."""
         self.lives: Final[list[Life]] = []
         self.holes: Final[list[Hole]] = []
         self.troubles: list[Trouble] = []
@@ -77,17 +78,17 @@ class AgentSession:
         mark = self.now()
         if self.peer().publish(letter.topic, letter.payload, retain=retain):
             self._told.append(Told(letter.kind, mark, letter.books, letter.n, letter.words))
-            if letter.kind == "good":
-                self.last_good = letter
+            if letter.kind == "good" and self.first_good is None:
+                self.first_good = letter
 
     def until(self, holds: Callable[[], bool], timeout_s: float) -> bool:
-        """Open and confirm what comes until a condition holds; False when the deadline passes."""
+        """Open and confirm what comes until a condition holds; False at the deadline, or when it died."""
         deadline = time.monotonic() + timeout_s
         while True:
             self._pump()
             if holds():
                 return True
-            if time.monotonic() >= deadline:
+            if time.monotonic() >= deadline or self.died():
                 return False
             time.sleep(LOOK_S)
 
@@ -180,7 +181,15 @@ class AgentSession:
 
     def end_life(self, how: str, code: int | None) -> None:
         """Note that a life is over."""
-        self.lives[-1] = Life(self.lives[-1].begun, self.now(), how, code)
+        program = self.ground.program
+        words = program.tail() if program is not None and not how else ""
+        self.lives[-1] = Life(self.lives[-1].begun, self.now(), how, code, words)
+
+    def died(self) -> bool:
+        """Tell whether the program ended although nobody ended it."""
+        program = self.ground.program
+        alive = program is None or program.running or not self.lives
+        return not alive and self.lives[-1].ended is None
 
     def ctl(self, **request: object) -> None:
         """Interfere with the plant."""

@@ -239,9 +239,11 @@ def ends_in_order(seen: AgentEvidence) -> Found:
         if life.exit_code != 0
     ]
     died = [
-        f"life {n + 1} ended by itself" for n, life in enumerate(seen.lives) if life.ended and not life.how
+        f"life {n} ended by itself, exit code {life.exit_code}: {life.words}"
+        for n, life in enumerate(seen.lives, 1)
+        if life.ended and not life.how
     ]
-    return judged(faults + died, len(ended), "orderly ends", "ends were not in order")
+    return judged(died + faults, len(ended), "orderly ends", "ends were not in order")
 
 
 # --- epochs and sequences

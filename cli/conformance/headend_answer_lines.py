@@ -305,10 +305,12 @@ def ends_in_order(seen: HeadendEvidence) -> Found:
     """SIGTERM ends it, with exit code 0."""
     ended = [(n, life) for n, life in enumerate(seen.lives, 1) if life.how == "stop"]
     faults = [f"life {n}: exit code {life.exit_code}" for n, life in ended if life.exit_code != 0]
-    faults += [
-        f"life {n} ended by itself" for n, life in enumerate(seen.lives, 1) if life.ended and not life.how
+    died = [
+        f"life {n} ended by itself, exit code {life.exit_code}: {life.words}"
+        for n, life in enumerate(seen.lives, 1)
+        if life.ended and not life.how
     ]
-    return judged(faults, len(ended), "orderly ends", "ends were not in order")
+    return judged(died + faults, len(ended), "orderly ends", "ends were not in order")
 
 
 def renews_books(seen: HeadendEvidence) -> Found:

@@ -138,6 +138,8 @@ class HeadendLife:
     how: str = ""
     """`stop` or `kill`; empty: by itself, or not yet."""
     exit_code: int | None = None
+    words: str = ""
+    """What it said last, when it ended by itself."""
 
 
 @dataclass(frozen=True)

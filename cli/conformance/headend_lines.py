@@ -282,7 +282,6 @@ HEADEND_LINES: Final[tuple[HeadendLine, ...]] = (
         "SIGTERM ends it in order, with exit code 0, and it never ends by itself.",
         "docs/conformance.md",
         say.ends_in_order,
-        STOP,
     ),
     _line(
         "H-53",

@@ -121,7 +121,7 @@ class HeadendSession:
     def insist(self, send: Callable[[], Sent], timeout_s: float) -> bool:
         """Send a message again and again until it is confirmed, as a gateway would."""
         deadline = time.monotonic() + timeout_s
-        while time.monotonic() < deadline:
+        while time.monotonic() < deadline and not self.died():
             if self.until_confirmed(send(), timeout_s=min(SEND_AGAIN_S, deadline - time.monotonic())):
                 return True
         return False
@@ -152,10 +152,10 @@ class HeadendSession:
             return len(self._heard)
 
     def until(self, holds: Callable[[], bool], timeout_s: float) -> bool:
-        """Wait for a condition; False when the deadline passes."""
+        """Wait for a condition; False at the deadline, or when the program died."""
         deadline = time.monotonic() + timeout_s
         while not holds():
-            if time.monotonic() >= deadline:
+            if time.monotonic() >= deadline or self.died():
                 return False
             time.sleep(LOOK_S)
         return True
@@ -179,7 +179,15 @@ class HeadendSession:
 
     def end_life(self, how: str, code: int | None) -> None:
         """Note that a life is over."""
-        self.lives[-1] = HeadendLife(self.lives[-1].begun, self._now(), how, code)
+        program = self.ground.program
+        words = program.tail() if program is not None and not how else ""
+        self.lives[-1] = HeadendLife(self.lives[-1].begun, self._now(), how, code, words)
+
+    def died(self) -> bool:
+        """Tell whether the program ended although nobody ended it."""
+        program = self.ground.program
+        alive = program is None or program.running or not self.lives
+        return not alive and self.lives[-1].ended is None
 
     # --- the books
 
