@@ -225,7 +225,7 @@ class _Wanted:
         self._readable = [hash_ in known for _, hash_ in spans]
 
     def learn(self, records: Iterable[Stored]) -> None:
-        """Take from the records of manifests where each is in force; the first of an epoch, from its begin."""
+        """Take from the records of manifests where each is in force; the first of an epoch from its begin."""
         told = [one for one in records if one.grp == -1]
         for one in told:
             head = one.id - 2 in self._bases

@@ -308,7 +308,7 @@ async def learned(directory: Path) -> None:
 
 
 def meant(directory: Path) -> dict[int, int]:
-    """How many values each row of group 1 has by its manifest, by tick; StoreCorrupt where it does not fit."""
+    """How many values each row of group 1 has by its manifest, by tick; StoreCorrupt if one does not fit."""
     with Look(directory) as look:
         rows = [look.row(stored) for stored in look.records(*look.edges()) if stored.grp == 1]
     return {row.tick: len(row.group.points) for row in rows}
