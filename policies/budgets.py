@@ -10,15 +10,14 @@ from datetime import date, timedelta
 from policies.decision import Finding, Reservation
 from policies.facts import UNKNOWN, Period, Used
 from policies.forms import duration_text
-from policies.grant import Budget
 from policies.question import Extent, Question
 from policies.rulebook import Row
-from policies.when import dates, season_start
+from policies.when import Span, dates, season_start
 
 
 def budget_finding(q: Question, row: Row, extent: Extent | None) -> Finding | None:
     """Return what a control's budgets lack, None when each has room."""
-    if row.grant.budget == Budget():
+    if not row.has_budget:
         return None
     if extent is None:
         return Finding("budget", "when the control would be, is not known", unknown=True)
@@ -48,12 +47,13 @@ def _periods(q: Question, row: Row, extent: Extent) -> list[tuple[Period, int | 
     """Return the periods that a control touches with their most; None when one is not of the season."""
     budget, grant, device = row.grant.budget, row.grant.id, q.command.device
     found: dict[Period, tuple[int | None, int | None]] = {}
-    for day in dates(extent.span, q.zone):
-        if budget.count_day is not None or budget.total_day_s is not None:
-            found[Period(grant, device, "day", str(day))] = (budget.count_day, budget.total_day_s)
-        if budget.count_week is not None or budget.total_week_s is not None:
-            monday: date = day - timedelta(days=day.weekday())
-            found[Period(grant, device, "week", str(monday))] = (budget.count_week, budget.total_week_s)
+    daily = budget.count_day is not None or budget.total_day_s is not None
+    weekly = budget.count_week is not None or budget.total_week_s is not None
+    for day, as_text, monday in _days(q, extent.span):
+        if daily:
+            found[Period(grant, device, "day", as_text)] = (budget.count_day, budget.total_day_s)
+        if weekly:
+            found[Period(grant, device, "week", monday)] = (budget.count_week, budget.total_week_s)
         if budget.season is not None:
             first = season_start(budget.season, day)
             if first is None:
@@ -61,3 +61,13 @@ def _periods(q: Question, row: Row, extent: Extent) -> list[tuple[Period, int | 
             most = (budget.count_season, budget.total_season_s)
             found[Period(grant, device, "season", str(first))] = most
     return [(period, *most) for period, most in found.items()]
+
+
+def _days(q: Question, span: Span) -> tuple[tuple[date, str, str], ...]:
+    """Return the local dates that a span touches, each with its text and that of the Monday before."""
+    days = q.days_of.get(span)
+    if days is None:
+        days = q.days_of[span] = tuple(
+            (day, str(day), str(day - timedelta(days=day.weekday()))) for day in dates(span, q.zone)
+        )
+    return days

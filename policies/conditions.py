@@ -7,7 +7,7 @@ command at all, and where one of them fails the rest says nothing.
 Relies on `policies.question`.  Not here: budgets (`policies.budgets`), and which grant wins.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Final
 
 from policies.assignment import OptOut, Term
@@ -146,6 +146,13 @@ def roster(q: Question, row: Row, extent: Extent | None) -> Finding | None:
 
 
 def _signs(q: Question, individual: str, span: Span) -> bool:
+    known = q.signs_in.get((individual, span))
+    if known is None:
+        known = q.signs_in[individual, span] = _has_signed(q, individual, span)
+    return known
+
+
+def _has_signed(q: Question, individual: str, span: Span) -> bool:
     return any(
         one.roster.roster.issued_ms <= span.begin_ms
         and span.end_ms <= one.roster.roster.expires_ms
@@ -193,7 +200,7 @@ def step(q: Question, row: Row, extent: Extent | None) -> Finding | None:
 def duration(q: Question, row: Row, extent: Extent | None) -> Finding | None:
     """The control lasts neither shorter nor longer than the grant allows."""
     allowed, asked_s = row.grant.duration, q.command.duration_s
-    if not q.command.verb.is_control or asked_s is None:
+    if not q.is_control or asked_s is None:
         return None
     if allowed is None:
         return Finding("duration", "it allows no control that lasts")
@@ -214,7 +221,7 @@ def duration(q: Question, row: Row, extent: Extent | None) -> Finding | None:
 
 def latching(q: Question, row: Row, extent: Extent | None) -> Finding | None:
     """A device without a hold of its own is controlled under a grant for such, and not for longer."""
-    if not q.command.verb.is_control or q.profile is None or q.profile.hold != "none":
+    if not q.is_control or q.profile is None or q.profile.hold != "none":
         return None
     most_s = row.grant.latching_max_s
     if not row.grant.latching or most_s is None:
@@ -232,7 +239,11 @@ def window(q: Question, row: Row, extent: Extent | None) -> Finding | None:
         return None
     if extent is None:
         return Finding("window", _NO_TIME, unknown=True)
-    holds, first_ms = covered(row.windows, extent.span)
+    key = (id(row.windows), extent.span)
+    known = q.covered_by.get(key)
+    if known is None:
+        known = q.covered_by[key] = covered(row.windows, extent.span)
+    holds, first_ms = known
     match holds:
         case Holds.YES:
             return None
@@ -314,11 +325,7 @@ def busy(q: Question, row: Row, extent: Extent | None) -> Finding | None:
 
 def contact(q: Question, row: Row, extent: Extent | None) -> Finding | None:
     """The entity's hub is in contact, where the grant restores when it is not."""
-    if (
-        row.grant.on_comm_loss != "restore"
-        or not q.command.verb.is_control
-        or q.facts.contact is Contact.FRESH
-    ):
+    if row.grant.on_comm_loss != "restore" or not q.is_control or q.facts.contact is Contact.FRESH:
         return None
     if q.facts.contact is UNKNOWN:
         return Finding("no-contact", "whether the entity's hub is in contact is not known", unknown=True)
@@ -366,7 +373,7 @@ def signatures(q: Question, row: Row, extent: Extent | None) -> Finding | None:
 
 def restore(q: Question, row: Row, extent: Extent | None) -> Finding | None:
     """What to restore is known."""
-    if row.grant.restore != "previous" or not q.command.verb.is_control or q.present is not None:
+    if row.grant.restore != "previous" or not q.is_control or q.present is not None:
         return None
     return Finding("restore-unknown", "the present value is not known", unknown=True)
 
@@ -399,13 +406,20 @@ CONDITIONS: Final[tuple[tuple[str, Condition], ...]] = (
 """What a row that speaks of the command asks for."""
 
 
-def findings(q: Question, row: Row, extent: Extent | None) -> Iterator[tuple[str, Finding | None]]:
-    """Yield every condition with what is not met of it; the first three alone where one of them fails."""
-    speaks = True
-    for name, condition in SPEAKS:
-        found = condition(q, row, extent)
-        speaks = speaks and found is None
-        yield name, found
-    if speaks:
-        for name, condition in CONDITIONS:
-            yield name, condition(q, row, extent)
+def findings(q: Question, row: Row, extent: Extent | None) -> tuple[list[str], list[Finding]]:
+    """Return the names of the conditions that are met, and what is not met.
+
+    Only the first three are judged where one of them is not met.
+    """
+    met: list[str] = []
+    unmet: list[Finding] = []
+    for part in (SPEAKS, CONDITIONS):
+        for name, condition in part:
+            found = condition(q, row, extent)
+            if found is None:
+                met.append(name)
+            else:
+                unmet.append(found)
+        if unmet:
+            break
+    return met, unmet

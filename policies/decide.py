@@ -62,13 +62,7 @@ def decide(command: Command, policy: Rulebook, facts: Facts, *, every_grant: boo
 
 
 def _judge(q: Question, row: Row, extent: Extent | None) -> Judged:
-    met: list[str] = []
-    unmet: list[Finding] = []
-    for name, found in findings(q, row, extent):
-        if found is None:
-            met.append(name)
-        else:
-            unmet.append(found)
+    met, unmet = findings(q, row, extent)
     clause = row.grant.emergency
     if not unmet or not q.command.emergency or clause is None:
         return Judged(row.grant.id, tuple(met), tuple(unmet))

@@ -5,8 +5,9 @@ so that no condition has to think of them.  Relies on `policies.rulebook` and `p
 """
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from policies.assignment import Device, Term
@@ -17,14 +18,13 @@ from policies.forms import LAST_MS, is_number
 from policies.grant import Grant, Verb
 from policies.policy import DeviceLimits
 from policies.rulebook import Holder, Row, Rulebook
-from policies.when import Span, local_time
+from policies.when import Holds, Span, local_time
 
 LONGEST_MINIMUM_S = 86_400
 """Minimum times of a device type beyond a day are taken as a day: they come from an unsigned file."""
 
 
-@dataclass(frozen=True, slots=True)
-class Extent:
+class Extent(NamedTuple):
     """How far a control reaches under one grant."""
 
     span: Span
@@ -46,12 +46,22 @@ class Question:
     """The start as planned; None when it follows from an instant that nobody knows."""
     device: Device | None = field(init=False)
     profile: DeviceLimits | None = field(init=False)
+    is_control: bool = field(init=False)
+    """Whether the verb holds a value for a time."""
     present: Decimal | None = field(init=False)
     """Value of the point, None when nobody knows it."""
     denied_in: dict[Span | None, tuple[Finding, ...]] = field(init=False, default_factory=dict)
+    """What denies the command over a span; this and what follows is remembered, because grants are alike."""
+    signs_in: dict[tuple[str, Span], bool] = field(init=False, default_factory=dict)
+    covered_by: dict[tuple[int, Span], tuple[Holds, int]] = field(init=False, default_factory=dict)
+    """By the identity of windows, which grants with equal ones share."""
+    days_of: dict[Span, tuple[tuple[date, str, str], ...]] = field(init=False, default_factory=dict)
+    _extents: dict[tuple[int, int], Extent] = field(init=False, default_factory=dict)
+    _terms: dict[Span, list[Term] | None] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         facts, command = self.facts, self.command
+        self.is_control = command.verb.is_control
         self.now_ms = _instant(facts.time.now_ms) if isinstance(facts.time, Time) else None
         self.received_ms = None if facts.received_ms is UNKNOWN else _instant(facts.received_ms)
         self.planned_ms = self.received_ms if command.start_ms is None else command.start_ms
@@ -89,16 +99,20 @@ class Question:
         """
         if self.planned_ms is None or self.now_ms is None:
             return None
-        late_s = grant.randomise.start_s if grant else 0
-        early_s = grant.randomise.end_s if grant else 0
+        random = (grant.randomise.start_s, grant.randomise.end_s) if grant else (0, 0)
+        found = self._extents.get(random)
+        if found is None:
+            found = self._extents[random] = self._extent(self.planned_ms, self.now_ms, *random)
+        return found
+
+    def _extent(self, planned_ms: int, now_ms: int, late_s: int, spread_s: int) -> Extent:
+        begin_ms = max(planned_ms, now_ms)
         if self.command.verb is Verb.SET_CLOCK:
-            begin_ms = max(self.planned_ms, self.now_ms)
             return Extent(Span(begin_ms, begin_ms + late_s * 1000 + 1), 0)
         asked_s, held_s = self.command.duration_s or 0, self.held_s()
-        begin_ms = max(self.planned_ms, self.now_ms)
-        end_ms = max(self.planned_ms + (late_s + asked_s) * 1000, begin_ms + (late_s + held_s) * 1000)
+        end_ms = max(planned_ms + (late_s + asked_s) * 1000, begin_ms + (late_s + held_s) * 1000)
         return Extent(
-            Span(begin_ms, max(end_ms + early_s * 1000, begin_ms + 1)), max(asked_s, held_s) + early_s
+            Span(begin_ms, max(end_ms + spread_s * 1000, begin_ms + 1)), max(asked_s, held_s) + spread_s
         )
 
     def holders(self, individual: str) -> list[Holder]:
@@ -116,6 +130,11 @@ class Question:
 
     def terms(self, span: Span) -> list[Term] | None:
         """Return who owns the device over a span; None when part of it has no owner that is known."""
+        if span not in self._terms:
+            self._terms[span] = self._terms_in(span)
+        return self._terms[span]
+
+    def _terms_in(self, span: Span) -> list[Term] | None:
         if self.device is None:
             return None
         terms = [one for one in self.device.ownership if one.valid.touches(span.begin_ms, span.end_ms)]

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 from policies.assignment import Assignment, Consent, Device, Selection
 from policies.forms import zone_of
-from policies.grant import ANY_ENTITY, Grant
+from policies.grant import ANY_ENTITY, Budget, Grant, Window
 from policies.policy import DeviceLimits, Policy
 from policies.roster import Individual, Key, Roster
 from policies.when import ZonedWindow
@@ -32,6 +32,7 @@ class Row:
     """None: it does not count at this gateway.  Rows with *shall not* count everywhere."""
     consents: tuple[Consent, ...]
     """Those to this revision."""
+    has_budget: bool
 
     @property
     def rank(self) -> tuple[int, int, str]:
@@ -68,7 +69,7 @@ class Rulebook:
         self.devices: Final = {device.id: device for device in (assignment.devices if assignment else ())}
         self._holders = {entity: _holders(roster) for entity, roster in self.rosters.items()}
         self._limits = {(one.type, one.kind, one.point): one for one in policy.limits}
-        rows = [_row(grant, policy, assignment) for grant in policy.grants]
+        rows = _rows(policy, assignment)
         self.permits: Final = tuple(
             sorted((row for row in rows if row.grant.permits), key=lambda row: row.rank)
         )
@@ -96,15 +97,22 @@ class Rulebook:
         return self._holders.get(entity, {})
 
 
-def _row(grant: Grant, policy: Policy, assignment: Assignment | None) -> Row:
-    windows = tuple(ZonedWindow.of(one, policy.policy.zone, policy.calendars) for one in grant.windows)
-    if assignment is None:
-        return Row(grant, windows, None, ())
-    selection = next((one for one in assignment.selections if one.grant == grant.id), None)
-    consents = tuple(
-        one for one in assignment.consents if (one.grant, one.revision) == (grant.id, grant.revision)
-    )
-    return Row(grant, windows, selection, consents)
+def _rows(policy: Policy, assignment: Assignment | None) -> list[Row]:
+    selections = {one.grant: one for one in (assignment.selections if assignment else ())}
+    consents: dict[tuple[str, int], list[Consent]] = {}
+    for one in assignment.consents if assignment else ():
+        consents.setdefault((one.grant, one.revision), []).append(one)
+    zoned: dict[tuple[Window, ...], tuple[ZonedWindow, ...]] = {}
+    found = []
+    for grant in policy.grants:
+        windows = zoned.get(grant.windows)
+        if windows is None:
+            windows = zoned[grant.windows] = tuple(
+                ZonedWindow.of(one, policy.policy.zone, policy.calendars) for one in grant.windows
+            )
+        agreed = tuple(consents.get((grant.id, grant.revision), ()))
+        found.append(Row(grant, windows, selections.get(grant.id), agreed, grant.budget != Budget()))
+    return found
 
 
 def _holders(roster: Roster) -> dict[str, Holder]:
