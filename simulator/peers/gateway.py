@@ -44,32 +44,18 @@ from core.codec import (
 )
 from core.errors import TrustError, UnknownKey, WireError
 from core.ids import books_born_ms, new_epoch
-from core.manifest import Group, Manifest, Point, ValueKind
-from core.ownership import Ownership
 from core.ranges import RangeSet
 from core.records import Ask, Before, Confirmation, Gap, ManifestRecord, Start, State, StreamMessage
 from core.topics import Lane, StreamTopic, ask_topic, confirm_topic, manifest_topic, state_topic
 from simulator.peers.gatewaystore import GatewayStore
-from simulator.peers.modbusread import Device, NoAnswer, value_of
+from simulator.peers.polling import Poll, Poller, manifest_of, now_ms
 from simulator.peers.trust import Key, Trust, tls
 
 DEFECTS: Final = ("old-value", "late-answer", "same-epoch", "believing")
-KINDS: Final = {"float32": ValueKind.DECIMAL, "string": ValueKind.TEXT}
 MOST_RECORDS: Final = 200
 MOST_FLIGHTS: Final = 50
 QUEUE: Final = 1000
 SESSION_S: Final = 86_400
-
-
-@dataclass(frozen=True)
-class Poll:
-    """What came of one poll of a device."""
-
-    group: int
-    tick: int
-    offset: int
-    values: list[int | float | str | None]
-    reason: str
 
 
 @dataclass
@@ -91,48 +77,6 @@ class Told:
     want_cert: bool = False
     """We lack its certificate."""
     again: dict[str, RangeSet] = field(default_factory=dict)
-
-
-class Poller(threading.Thread):
-    """Polls one device on the grid."""
-
-    def __init__(
-        self, number: int, device: dict[str, Any], every_ms: int, polls: "queue.Queue[Poll]", defect: str
-    ) -> None:
-        super().__init__(name=f"poll {device['device']}", daemon=True)
-        self._number, self._every_ms, self._polls, self._defect = number, every_ms, polls, defect
-        self._points: list[dict[str, Any]] = device["points"]
-        self._first = min(point["address"] for point in self._points)
-        self._count = max(point["address"] + point["registers"] for point in self._points) - self._first
-        timeout_s = device["timeout_ms"] / 1000
-        self._device = Device(
-            device["host"], device["port"], device["unit_id"], timeout_s, trusting=defect == "late-answer"
-        )
-        self._last: list[int | float | str | None] | None = None
-
-    def run(self) -> None:
-        """Poll for ever."""
-        tick = _now_ms() // self._every_ms * self._every_ms
-        while True:
-            tick = max(tick + self._every_ms, _now_ms() // self._every_ms * self._every_ms)
-            time.sleep(max(0.0, (tick - _now_ms()) / 1000))
-            values, reason = self._read()
-            offset = max(0, _now_ms() - tick)
-            self._polls.put(Poll(self._number, tick, offset, values, reason))
-
-    def _read(self) -> tuple[list[int | float | str | None], str]:
-        try:
-            registers = self._device.read(self._first, self._count)
-        except NoAnswer as error:
-            if self._defect == "old-value" and self._last is not None:
-                return self._last, ""
-            return [None] * len(self._points), str(error)
-        self._last = [self._value(point, registers) for point in self._points]
-        return self._last, ""
-
-    def _value(self, point: dict[str, Any], registers: bytes) -> int | float | str | None:
-        at = 2 * (point["address"] - self._first)
-        return value_of(point, registers[at : at + 2 * point["registers"]])
 
 
 class Gateway:
@@ -177,7 +121,7 @@ class Gateway:
             ended = "first" if not before else "stop" if stopped else "crash"
         start = Start(
             seq=1,
-            at=_now_ms(),
+            at=now_ms(),
             ended=ended,
             boot="thin",
             clock="synchronised",
@@ -303,7 +247,7 @@ class Gateway:
             first=first,
             last=last,
             manifest=self._manifest.hash(),
-            sent=_now_ms(),
+            sent=now_ms(),
             books=self._books,
             n=self._n,
             within=self._site["within_s"],
@@ -405,7 +349,7 @@ class Gateway:
             v=1,
             gateway=self._id,
             online=online,
-            at=_now_ms(),
+            at=now_ms(),
             epoch=self._epoch,
             software="thin gateway 1",
             clock="synchronised",
@@ -414,44 +358,10 @@ class Gateway:
         return topic, seal(topic, encode_plain(state), self._key)
 
 
-def manifest_of(site: dict[str, Any]) -> Manifest:
-    """Return the manifest of a site: a group for each device, all data the entity's."""
-    entity = site["entity"]
-    owner = Ownership(entity, (entity,), entity, entity)
-    return Manifest(
-        site["gateway"],
-        tuple(
-            Group(
-                group=number,
-                device=device["device"],
-                device_type=device["type"],
-                every_ms=site["every_ms"],
-                points=tuple(
-                    Point(
-                        name=point["name"],
-                        quantity=point["quantity"],
-                        unit=point["unit"],
-                        kind=KINDS.get(point["type"], ValueKind.INTEGER),
-                        exp=-len(point["scale"].partition(".")[2]),
-                        cumulative=point["cumulative"],
-                    )
-                    for point in device["points"]
-                ),
-                owners=(owner,),
-            )
-            for number, device in enumerate(site["devices"], 1)
-        ),
-    )
-
-
 def _lasting() -> Properties:
     properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
     properties.SessionExpiryInterval = SESSION_S
     return properties
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def main() -> None:
