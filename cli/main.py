@@ -74,8 +74,8 @@ COMMANDS = {
         "portico conformance agent --only A-33 --json",
     ),
     "policy": Command(
-        "policies.cli:app",
-        "Print policies as a table, check them, explain who may command what, and why not.",
+        "cli.policy:app",
+        "Print, check and explain policies; keep, sign, publish and verify them.",
         "portico policy show policy.toml",
     ),
     "certs": Command(

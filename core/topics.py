@@ -87,3 +87,18 @@ def gateway_of(topic: str, branch: str) -> str | None:
     if len(parts) < 4 or "/".join(parts[:2]) != ROOT or parts[3] != branch or name_fault(parts[2]):
         return None
     return parts[2]
+
+
+def policy_bundle_topic(segment: str) -> str:
+    """Return the retained topic of a segment's policy, whole (docs/policy-distribution.md)."""
+    return f"{ROOT}/policy/{segment}/bundle"
+
+
+def policy_timestamp_topic(segment: str) -> str:
+    """Return the retained topic of the daily word that a segment's policy is the newest."""
+    return f"{ROOT}/policy/{segment}/timestamp"
+
+
+def assign_topic(gateway: str) -> str:
+    """Return the retained topic of what a gateway is assigned."""
+    return f"{ROOT}/{gateway}/assign"

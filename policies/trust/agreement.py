@@ -14,7 +14,7 @@ Pure.  Formats: docs/policy-distribution.md.  Not here: which of these a grant n
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Annotated, Final
@@ -41,6 +41,7 @@ class _Grant(msgspec.Struct, frozen=True, rename={"entity": "from"}):
     id: str
     entity: str = ""
     revision: Annotated[int, Meta(ge=1)] = 1
+    shall_not: msgspec.Raw = msgspec.Raw(b"")
 
 
 class _PolicyHead(msgspec.Struct, frozen=True):
@@ -120,6 +121,8 @@ class GrantFact:
     sha256: str
     parties: frozenset[str]
     """The utility, and each entity that listed this digest."""
+    denies: bool
+    """It says *shall not*: that needs nobody's consent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,12 +146,14 @@ def digest(grant: bytes) -> str:
 
 def named_grants(policy: bytes) -> list[tuple[Named, str]]:
     """Return the grants of a policy document as one agrees to them, each with the entity it is for."""
+    return [(named, one.entity) for named, one in _grants(policy)]
+
+
+def _grants(policy: bytes) -> Iterator[tuple[Named, _Grant]]:
     with translated("the policy"):
-        found = []
         for raw in msgspec.json.decode(policy, type=_Policy).grant:
             one = msgspec.json.decode(raw, type=_Grant)
-            found.append((Named(one.id, digest(bytes(raw)), one.revision), one.entity))
-    return found
+            yield Named(one.id, digest(bytes(raw)), one.revision), one
 
 
 def agreement(verified: Verified) -> Agreement:
@@ -160,16 +165,20 @@ def agreement(verified: Verified) -> Agreement:
         utility = msgspec.json.decode(policy, type=_Policy).policy.utility
     signed: dict[tuple[str, str], set[str]] = {}
     for entity in verified.entities:
-        for one in _agreed(verified, entity):
-            signed.setdefault((one.id, one.sha256), set()).add(entity)
+        for listed in _agreed(verified, entity):
+            signed.setdefault((listed.id, listed.sha256), set()).add(entity)
     grants: dict[str, GrantFact] = {}
     twice: set[str] = set()
-    for named, entity in named_grants(policy):
+    for named, one in _grants(policy):
         if named.id in grants:
             twice.add(named.id)
         parties = frozenset({utility, *signed.get((named.id, named.sha256), ())})
-        grants[named.id] = GrantFact(named.id, named.revision, entity, named.sha256, parties)
-    return Agreement(utility, MappingProxyType({id_: one for id_, one in grants.items() if id_ not in twice}))
+        grants[named.id] = GrantFact(
+            named.id, named.revision, one.entity, named.sha256, parties, bool(bytes(one.shall_not))
+        )
+    return Agreement(
+        utility, MappingProxyType({id_: fact for id_, fact in grants.items() if id_ not in twice})
+    )
 
 
 def _agreed(verified: Verified, entity: str) -> list[Named]:

@@ -30,9 +30,9 @@ LONGEST_ASSIGNMENT: Final = 64 << 10
 LONGEST_ROOT: Final = 64 << 10
 LONGEST_SNAPSHOT: Final = 256 << 10
 LONGEST_ROLE: Final = 1 << 20
-LONGEST_DOCUMENT: Final = 8 << 20
-"""One document after decompression; 5,000 grants take about half of it."""
-LONGEST_TOTAL: Final = 24 << 20
+LONGEST_DOCUMENT: Final = 4 << 20
+"""One document after decompression, as the language takes it; 5,000 grants take about half of it."""
+LONGEST_TOTAL: Final = 16 << 20
 """All that a bundle holds, after decompression."""
 MOST_FILES: Final = 1024
 MOST_ENTITIES: Final = 256

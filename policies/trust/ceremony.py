@@ -15,6 +15,7 @@ from tuf.api.metadata import DelegatedRole, Delegations, Metadata, Root, Targets
 
 from core.errors import ConfigError
 from core.ids import checked_name, name_fault
+from policies.reading import parse_document, together_faults
 from policies.trust.assignment import Assignment, open_assignment, read_unverified, seal_assignment
 from policies.trust.bounds import (
     ASSIGNMENT_KEYS_PATH,
@@ -129,7 +130,9 @@ def set_roster(repository: Repository, entity: str, document: Table, now_ms: int
     if said != entity:
         raise ConfigError(f"the roster is of {said}, not of {entity}")
     named = {**document, "roster": {**(head if isinstance(head, dict) else {}), "entity": entity}}
-    repository.put(role.signed, roster_path(entity), canonical(stamped(named, "roster", role.signed, now_ms)))
+    whole = canonical(stamped(named, "roster", role.signed, now_ms))
+    _check_together(repository, whole, "roster")
+    repository.put(role.signed, roster_path(entity), whole)
     repository.save(entity, role)
 
 
@@ -251,6 +254,7 @@ def assign(
             "expires": head.get("expires", instant_text(now + ASSIGNMENT_LIFE_DAYS * DAY_MS)),
         },
     }
+    _check_together(repository, canonical(whole), "assignment")
     raw = seal_assignment(canonical(whole), pair.signer, consents)
     made = open_assignment(raw, keys, checked, repository.latest_targets().version)
     write_whole(repository.base / "assign" / f"{checked}.json", raw)
@@ -270,6 +274,17 @@ def present_assignment(repository: Repository, gateway: str) -> tuple[int, Table
 # --- inside
 
 
+def _check_together(repository: Repository, raw: bytes, name: str) -> None:
+    """Refuse a document with a fault, or that does not fit the policy; ConfigError tells every one."""
+    policy = repository.document(POLICY_PATH)
+    documents = [(Path(name), parse_document(raw, name))]
+    if policy is not None:
+        documents.append((Path("policy"), parse_document(policy, "policy")))
+    faults = tuple(together_faults(documents))
+    if faults:
+        raise ConfigError(f"the {name} does not fit the policy", faults)
+
+
 def _save_policy(
     repository: Repository,
     targets: Metadata[Targets],
@@ -280,6 +295,7 @@ def _save_policy(
     folder = repository.base / "source" / "policy"
     parts = {path.stem: read_part(path) for path in sorted(folder.glob("*.json"))}
     document = canonical(stamped(merged(parts), "policy", targets.signed, now_ms))
+    parse_document(document, "policy")
     agreements = _also(repository) if also is None else also
     lists = {
         entity: agreed_document(entity, document, agreements)

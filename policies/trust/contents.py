@@ -78,18 +78,39 @@ def canonical(document: object) -> bytes:
 
 
 def merged(parts: Mapping[str, Table]) -> Table:
-    """Return all parts as one document: lists are put one behind the other, the head's tables are its own."""
+    """Return all parts as one document: lists are put one behind the other.
+
+    A part may say more of the head and of entities than the first one did: what it says counts.
+    """
     found: Table = {}
     for name in sorted(parts, key=lambda one: (one != HEAD, one)):
         for key, value in parts[name].items():
             present = found.get(key)
-            if isinstance(value, list) and (present is None or isinstance(present, list)):
-                found[key] = [*(present or []), *value]
+            if key == "policy" and isinstance(value, dict) and isinstance(present, dict):
+                if value.get("utility", present.get("utility")) != present.get("utility"):
+                    theirs, ours = value["utility"], present.get("utility")
+                    raise ConfigError(f"part {name} is of the utility {theirs}, this folder of {ours}")
+                found[key] = {**present, **value}
+            elif isinstance(value, list) and (present is None or isinstance(present, list)):
+                before = present or []
+                if key == "entity":
+                    named = {one.get("id") for one in value if isinstance(one, dict)}
+                    first = _list(parts.get(HEAD, {}).get("entity"))
+                    before = [one for one in before if one not in first or _id(one) not in named]
+                found[key] = [*before, *value]
             elif present is None:
                 found[key] = value
             else:
                 raise ConfigError(f"part {name} says {key} again: it stands in another part")
     return found
+
+
+def _list(value: object) -> list[object]:
+    return value if isinstance(value, list) else []
+
+
+def _id(table: object) -> object:
+    return table.get("id") if isinstance(table, dict) else None
 
 
 def stamped(document: Table, head: str, role: Targets, now_ms: int) -> Table:

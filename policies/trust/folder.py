@@ -77,12 +77,21 @@ class PolicyFolder:
     """The policy of one gateway on its disk.  One owner; blocking."""
 
     def __init__(
-        self, base: Path, built_in: bytes, gateway: str, at_step: Callable[[str], None] = lambda step: None
+        self,
+        base: Path,
+        built_in: bytes,
+        gateway: str,
+        check: Callable[[Held], object] = lambda found: None,
+        at_step: Callable[[str], None] = lambda step: None,
     ) -> None:
-        """``built_in``: the root that came with the box, from a place that the network cannot write."""
+        """``built_in``: the root that came with the box, from a place that the network cannot write.
+
+        ``check`` may refuse what is signed and cannot be used, before it is put in force.
+        """
         self._generations: Final = Generations(base, at_step)
         self._built_in: Final = built_in
         self._gateway: Final = gateway
+        self._check: Final = check
 
     def load(self, memory: Memory) -> Held | None:
         """Return the last good policy, verified again; None when there is none that may be believed."""
@@ -104,6 +113,7 @@ class PolicyFolder:
             self._fill(stage, files, entities)
             self._generations.step("filled")
             found = self._loaded(stage, memory)
+            self._check(found)
             self._generations.step("verified")
             if before is None or before[1] != found:
                 self._generations.commit()
@@ -125,10 +135,12 @@ class PolicyFolder:
             judge_date(offered, memory.floor.guarded_ms(clock_ms))
             if present.assignment is not None and present.assignment.raw == raw:
                 return present
+            found = held(present.verified, offered)
+            self._check(found)
             (stage / ASSIGNMENT).write_bytes(raw)
             self._generations.step("verified")
             self._generations.commit()
-            return held(present.verified, offered)
+            return found
 
     # --- verification
 

@@ -95,7 +95,7 @@ def write_publication(publication: Publication, folder: Path) -> list[Path]:
         folder / Place.TIMESTAMP.value: publication.timestamp,
     }
     for path, content in written.items():
-        if read_bounded(path, len(content)) != content:
+        if not path.exists() or path.read_bytes() != content:
             write_whole(path, content)
     return list(written)
 

@@ -17,6 +17,7 @@ from policies.trust.floor import raised
 from policies.trust.folder import Memory, PolicyFolder
 from policies.trust.freshness import Freshness
 from policies.trust.held import Held
+from policies.trust.inforce import Readings
 from policies.trust.keys import Algorithm, KeyPair, generate
 from policies.trust.publishing import Publication, publish
 from policies.trust.repository import Repository
@@ -122,7 +123,7 @@ class World:
 
     def new_gateway(self, name: str) -> PolicyFolder:
         """Return the empty policy folder of a gateway."""
-        return PolicyFolder(self.folder / name, self.built_in, GATEWAY)
+        return PolicyFolder(self.folder / name, self.built_in, GATEWAY, Readings().check)
 
     def tick(self, days: float = 0, minutes: float = 0) -> None:
         """Let time pass, or go back."""

@@ -1,11 +1,13 @@
 """Who has signed which grant: the utility, the entity, the owner, and nobody by another's hand."""
 
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
 
-from policies.trust.agreement import EVER, OWNERS, Consent, Named, Validity, digest, seal_consent
+from policies.trust.agreement import EVER, OWNERS, Consent, Named, Validity, agreement, digest, seal_consent
+from policies.trust.bounds import POLICY_PATH
 from policies.trust.ceremony import put_part, set_consent_keys, with_owners
 from policies.trust.contents import Table
 from policies.trust.held import Held
@@ -139,10 +141,14 @@ def test_a_list_that_cannot_be_read_harms_its_own_grants_alone(world: World) -> 
 
 
 def test_an_id_that_stands_twice_is_agreed_by_nobody(world: World) -> None:
-    world.refresh(world.change(grant("g-wh"), {**grant("g-wh"), "duration": {"max": "8h"}}))
     found = world.load()
     assert found is not None
-    assert found.agreement.parties("g-wh", 1) == frozenset()
+    assert found.policy is not None
+    policy = json.loads(found.policy)
+    policy["grant"] *= 2
+    documents = {**found.verified.documents, POLICY_PATH: json.dumps(policy).encode()}
+    twice = agreement(dataclasses.replace(found.verified, documents=documents))
+    assert twice.parties("g-wh", 1) == frozenset()
 
 
 def test_a_consent_without_a_record_does_not_count(world: World) -> None:

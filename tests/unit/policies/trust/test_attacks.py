@@ -544,7 +544,7 @@ def test_a_decompression_bomb_is_refused() -> None:
 
 
 def test_many_small_bombs_are_refused_together() -> None:
-    members = {f"targets/policy/{one:064x}.policy.json": bytes(LONGEST_DOCUMENT) for one in range(4)}
+    members = {f"targets/policy/{one:064x}.policy.json": bytes(LONGEST_DOCUMENT) for one in range(5)}
     with pytest.raises(PolicyRefused) as caught:
         unpack(zipped(members))
     assert caught.value.why is Why.TOO_LARGE
@@ -633,7 +633,7 @@ def test_two_assignments_of_one_number_are_refused(world: World) -> None:
     before = path.read_bytes()
     world.give(world.assign(assignment("g-wh")).raw)
     path.write_bytes(before)
-    refused_assignment(world, world.assign(assignment("g-wh", "g-2")).raw, Why.ROLLBACK)
+    refused_assignment(world, world.assign({"assignment": {"groups": ["feeder-13"]}}).raw, Why.ROLLBACK)
 
 
 def test_assignment_by_a_key_that_is_not_listed_is_refused(world: World) -> None:

@@ -1,0 +1,65 @@
+"""`portico policy publish`: put in force what is signed, into a folder and onto a broker.
+
+Relies on `policies.trust_publish` for the act and on `headend.policysend` for the network.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+
+from core.errors import ConfigError
+from core.ids import name_fault
+from headend.policysend import Sending, section, send
+from policies.trust.publishing import Publication
+from policies.trust_options import AsJson, Base, Keys, PassPhrase
+from policies.trust_publish import publish_to
+
+app = typer.Typer()
+
+
+@app.command(
+    "publish",
+    epilog="Example: portico policy publish policy --broker mqtts://broker:8883 --ca ca.pem "
+    "--cert policy.pem --cert-key policy.key",
+)
+def publish(
+    base: Base,
+    to: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Where files are written; DIR/out without it.")
+    ] = None,
+    key: Keys = None,
+    pass_phrase_file: PassPhrase = None,
+    broker: Annotated[str | None, typer.Option(metavar="URL", help="Send it to this broker too.")] = None,
+    ca: Annotated[Path | None, typer.Option(metavar="FILE", help="Authority of the broker.")] = None,
+    cert: Annotated[Path | None, typer.Option(metavar="FILE", help="Certificate to show the broker.")] = None,
+    cert_key: Annotated[Path | None, typer.Option(metavar="FILE", help="The certificate's key.")] = None,
+    segment: Annotated[str, typer.Option(help="Part of the fleet that it is for.")] = "main",
+    client_id: Annotated[str, typer.Option(help="MQTT client id.")] = "policy-service",
+    as_json: AsJson = False,
+) -> None:
+    """Put in force what enough have signed, and let every gateway have it; run it daily."""
+    fault = name_fault(segment)
+    if fault is not None:
+        raise ConfigError(f"segment {segment!r} {fault}")
+    sending = None if broker is None else _sending(broker, ca, cert, cert_key, segment, client_id)
+
+    def deliver(publication: Publication) -> str:
+        if sending is None:
+            return ""
+        taken = send(publication, sending)
+        return f" and {taken} messages to {sending.broker.url}"
+
+    publish_to(base, to, key or (), pass_phrase_file, deliver, as_json)
+
+
+def _sending(
+    url: str, ca: Path | None, cert: Path | None, key: Path | None, segment: str, client_id: str
+) -> Sending:
+    try:
+        return Sending(section(url, ca, cert, key), segment, client_id)
+    except ValidationError as error:
+        raise ConfigError(f"--broker {url}: {error.errors()[0]['msg']}") from error
