@@ -15,7 +15,7 @@ STEP_MS: Final = 250
 """A difference of more than this between two looks is a step; ours, NTP itself slews below 128 ms."""
 HOLDOVER_S: Final = 24 * 3600.0
 """So long after it was synchronised last, a free running clock still counts (50 ppm are 4 s a day); ours."""
-_STA_UNSYNC: Final = 0x0040
+STA_UNSYNC: Final = 0x0040
 """adjtimex(2): the kernel's clock is not synchronised."""
 
 
@@ -34,9 +34,15 @@ class _Timex(ctypes.Structure):
 class Clock:
     """Wall and monotonic clock of this machine."""
 
-    def __init__(self, trusted: bool = False) -> None:
-        """``trusted``: something else keeps the clock right, says the operator; the kernel is not asked."""
+    def __init__(self, trusted: bool = False, kernel: Callable[[], int | None] | None = None) -> None:
+        """Prepare.
+
+        Args:
+            trusted: something else keeps the clock right, says the operator; the kernel is not asked.
+            kernel: returns the status bits of adjtimex(2), None where they cannot be had.
+        """
         self._trusted = trusted
+        self._kernel = kernel or _kernel_status()
         self._synchronised_at: float | None = None
         self.steps = 0
         """How often the wall clock was stepped since the start."""
@@ -44,7 +50,6 @@ class Clock:
         """Called with new minus old wall clock in ms, before anybody uses the new time."""
         self._wall_ms = time.time_ns() // 1_000_000
         self._mono = time.monotonic()
-        self._adjtimex = _adjtimex()
 
     def now_ms(self) -> int:
         """Return wall time, UTC, ms since 1970; a step is told before this returns."""
@@ -67,26 +72,33 @@ class Clock:
         return time.monotonic()
 
     def state(self) -> str:
-        """Return ``synchronised``, ``unsure`` as the kernel says it (adjtimex(2)), or ``holdover``."""
+        """Return ``synchronised`` as the kernel says it, for a day after that ``holdover``, else ``unsure``.
+
+        Only what was looked at is known: whoever wants to know of holdover asks every now and then.
+        """
         if self._trusted:
             return "synchronised"
-        timex = _Timex()
-        if self._adjtimex is None or self._adjtimex(ctypes.byref(timex)) < 0:
+        status, now = self._kernel(), self.mono()
+        if status is None:
             return "unsure"
-        now = time.monotonic()
-        if not timex.status & _STA_UNSYNC:
+        if not status & STA_UNSYNC:
             self._synchronised_at = now
             return "synchronised"
         since = self._synchronised_at
         return "holdover" if since is not None and now - since < HOLDOVER_S else "unsure"
 
 
-def _adjtimex() -> Callable[..., int] | None:
+def _kernel_status() -> Callable[[], int | None]:
     try:
-        function: Callable[..., int] = ctypes.CDLL(None).adjtimex
+        adjtimex: Callable[..., int] = ctypes.CDLL(None).adjtimex
     except (OSError, AttributeError):
-        return None
-    return function
+        return lambda: None
+
+    def status() -> int | None:
+        timex = _Timex()
+        return int(timex.status) if adjtimex(ctypes.byref(timex)) >= 0 else None
+
+    return status
 
 
 def boot_id() -> str:

@@ -65,12 +65,16 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
 
 class VirtualClock(Clock):
-    """The agent's clock on a virtual loop: wall time begins at noon and can be stepped by the test."""
+    """The agent's clock on a virtual loop: wall time begins at noon and can be stepped by the test.
+
+    The kernel says ``status``: 0 is synchronised.
+    """
 
     def __init__(self, loop: VirtualTimeLoop) -> None:
         self._loop = loop
         self.offset_ms = NOON
-        super().__init__()
+        self.status: int | None = 0
+        super().__init__(kernel=lambda: self.status)
         self._wall_ms, self._mono = self._wall(), loop.now
 
     def _wall(self) -> int:
@@ -84,9 +88,6 @@ class VirtualClock(Clock):
 
     def mono(self) -> float:
         return self._loop.now
-
-    def state(self) -> str:
-        return "synchronised"
 
 
 def run_virtually(main: Callable[[VirtualTimeLoop, VirtualClock], Coroutine[Any, Any, None]]) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.clock import HOLDOVER_S, STA_UNSYNC
 from agent.config import parse_config
 from agent.lineworker import LineWorker
 from agent.recall import recalled
@@ -103,7 +104,9 @@ def site(directory: Path, terms: str) -> Site:
     )
 
 
-def poll(store: Store, polled: Site, begin_s: int, end_s: int) -> None:
+def poll(store: Store, polled: Site, begin_s: int, end_s: int, lost_s: float = float("inf")) -> None:
+    """Poll for a time, both ends in seconds from START; after ``lost_s`` the clock is not synchronised."""
+
     async def main(loop: VirtualTimeLoop, clock: VirtualClock) -> None:
         clock.offset_ms = START + begin_s * 1000 - 1
         clock.now_ms()
@@ -116,10 +119,14 @@ def poll(store: Store, polled: Site, begin_s: int, end_s: int) -> None:
                 raise NoAnswer("silent")
             return struct.pack(">I", shown(now_s))
 
-        before = recalled(polled.groups, store.last_rows)
+        def unsure() -> bool:
+            clock.status = STA_UNSYNC if begin_s + loop.now > lost_s else 0
+            return clock.state() == "unsure"
+
         worker = LineWorker(
             "lan", ScriptedLink(answer), polled.groups, 0, clock, store, store.lived, lambda *alarm: None,
-            recalled=before,
+            unsure,
+            recalled=recalled(polled.groups, store.last_rows),
         )  # fmt: skip
         await for_seconds(worker, end_s - begin_s)
 
@@ -180,3 +187,26 @@ async def test_edge_and_headend_agree_on_a_run_with_everything_and_never_bill_wh
         counted = sum(STEPS_A_S * (30 if at_s >= CHANGE_S else 20) for at_s in range(begin_s, end_s))
         assert one.steps is not None
         assert Decimal(0) < one.steps <= counted
+
+
+@pytest.mark.timeout(120)
+async def test_intervals_of_a_clock_in_holdover_are_actual_and_of_an_unsure_one_partial_with_their_amount(
+    tmp_path: Path, books: Books, take: Callable[..., list[Stored]], keys: Keys
+) -> None:
+    begin_s, polled = 75 * MINUTE_S, site(tmp_path / "types", FIRST_TERM)
+    end_s = int(begin_s + HOLDOVER_S + 61 * MINUTE_S)
+    async with opened(
+        tmp_path / "store", polled.manifest, born=birth(now_ms=START + begin_s * 1000 - 1)
+    ) as store:
+        await asyncio.to_thread(poll, store, polled, begin_s, end_s, begin_s + 10 * MINUTE_S)
+        await committed(store)
+    sent(tmp_path / "store", keys, take)
+    edge = at_the_edge(tmp_path / "store", QUARTER_S * 1000)
+    assert edge == billed(books, QUARTER_S * 1000)
+    assert {one.steps for one in edge[1:]} == {QUARTER_S * STEPS_A_S * 20}
+    kinds = [one.completeness is Completeness.ACTUAL for one in edge]
+    # Unsure ten minutes after a day of holdover began: the edge at a quarter past is the first in doubt.
+    sure = int(HOLDOVER_S) // QUARTER_S
+    assert kinds == [True] * sure + [False] * (len(edge) - sure)
+    assert len(edge) - sure == 4
+    assert {one.reasons for one in edge[sure:]} == {("clock-unsure",)}
