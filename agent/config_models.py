@@ -29,6 +29,7 @@ from pydantic import (
 )
 
 from agent.amounts import Duration, DurationKey, IntervalKey, Size, SizeKey, within
+from agent.config_firstframe import FirstFrame, check_first_frames
 from agent.config_transformer import TransformerConfig
 from certs.profile import RESERVED_IDS
 from core.errors import ConfigError
@@ -249,6 +250,7 @@ class LineConfig(_Table):
     trust_address: Annotated[tuple[Address, ...], Field(strict=False), AfterValidator(_distinct)] | None = (
         None
     )
+    first_frame: dict[Name, FirstFrame] | None = None
 
     @model_validator(mode="after")
     def _fits(self) -> "LineConfig":
@@ -265,6 +267,8 @@ class LineConfig(_Table):
         return self
 
     def _check_callers(self, missing: list[str]) -> None:
+        if self.first_frame is not None:
+            check_first_frames(self.first_frame, self.devices, self.trust_address is not None)
         if self.devices is not None and self.trust_address is not None:
             raise ValueError("has devices and trust_address: devices are known by certificate or by address")
         if self.devices is not None and missing:
@@ -292,7 +296,7 @@ _ONLY_ON = {
     **dict.fromkeys(("baud", "parity", "stop_bits", "data_bits", "echo"), _SERIAL),
     **dict.fromkeys(("ca", "cert", "key"), _CERTIFIED),
     "server_name": (LineScheme.TLS,),
-    **dict.fromkeys(("devices", "trust_address"), (LineScheme.LISTEN,)),
+    **dict.fromkeys(("devices", "trust_address", "first_frame"), (LineScheme.LISTEN,)),
 }
 """Keys of a line that mean something for some kinds of lines alone."""
 

@@ -98,12 +98,20 @@ def _line_faults(parts: Parts) -> Iterator[str]:
             yield place.at("line").fault(
                 f'devices of line "{line.name}" does not list it, so it may not dial in: add "{device.name}"'
             )
+        frames = {} if line is None else line.first_frame or {}
+        if frames and line is not None and line.trust_address and device.name not in ("", *frames):
+            yield place.at("line").fault(
+                f'first_frame of line "{device.line}" does not say how it names itself: add "{device.name}"'
+            )
     for place, line in lines.values():
         # A device whose line cannot be read may be the one that is meant.
         on_line = {device.name for _, device in parts.devices if device.line in ("", line.name)}
         for name in line.devices or ():
             if name not in on_line:
                 yield place.at("devices").fault(f'no [[device]] of this line is named "{name}"')
+        for name in line.first_frame or ():
+            if name not in on_line:
+                yield place.at("first_frame").fault(f'no [[device]] of this line is named "{name}"')
 
 
 def _ownership_faults(place: Place, device: DeviceConfig) -> Iterator[str]:
@@ -202,8 +210,10 @@ def _line_warnings(config: Config) -> Iterator[str]:
             )
         ends.setdefault(end, line.name)
         if line.trust_address is not None:
+            says = " and says the first frame of a device" if line.first_frame else ""
+            where = " or ".join(line.trust_address)
             yield (
-                f'line "{line.name}" believes whoever has the address {" or ".join(line.trust_address)}: '
+                f'line "{line.name}" believes whoever has the address {where}{says}: '
                 "better give its devices certificates"
             )
 

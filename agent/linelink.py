@@ -31,7 +31,9 @@ def line_link(config: Config, line: LineConfig) -> ControlLink:
             tls=tls,
             server_name=line.server_name,
             callers=Callers(
-                {name: units[name] for name in line.devices or ()}, frozenset(line.trust_address or ())
+                {name: units[name] for name in line.devices or ()},
+                frozenset(line.trust_address or ()),
+                {units[name]: frame for name, frame in (line.first_frame or {}).items()},
             ),
         ),
     )

@@ -2,25 +2,28 @@
 
 A connection counts only when its device is known.  With TLS that is the common name of its certificate,
 which must be expected on this line, and the device is asked nothing but its own unit.  Without TLS it is the
-address that it comes from, which must be trusted by name, and there is one device or converter a line.
-Whoever else connects is closed before a byte is read, and counted.  A device that dials again takes the
-place of its earlier connection, which a router in between may long have forgotten.
+address that it comes from, which must be trusted by name, and there is one device or converter a line, or
+several that name themselves by their first frame (``drivers.modbus.firstframe``).  With TLS a first frame may
+be asked for as well; it must be that of the device in the certificate.  Whoever else connects, or says
+something else or nothing first, is closed and counted.  A device that dials again takes the place of its
+earlier connection, which a router in between may long have forgotten.
 
 Answers are checked as on the other lines (``drivers.modbus.frames``); the connection ends with the first
-one that is wrong or missing.  Deliberately not here: RTU frames on such connections, first frames by which
-devices of some makes name themselves (nothing proves them).
+one that is wrong or missing.  Deliberately not here: RTU frames on such connections.
 """
 
 import asyncio
 import logging
 import secrets
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, cast
 
 from core.errors import BadFrame, LinkDown, NoAnswer, PorticoError
 from drivers.modbus import rtu
+from drivers.modbus.firstframe import FirstFrame, shown
 from drivers.modbus.frames import ERROR, HEAD, Exchange
 from drivers.modbus.lineurl import LinkUrl
 from drivers.modbus.link import TIMEOUT_S, ContextMaker, no_delay, refusal
@@ -30,6 +33,12 @@ log = logging.getLogger(__name__)
 
 MOST_CONNECTIONS: Final = 64
 HANDSHAKE_S: Final = 10.0
+FIRST_FRAME_S: Final = 10.0
+"""Until the whole first frame is there; modems send it at once, over slow networks."""
+QUIET_S: Final = 0.2
+"""Silence behind a first frame: then it is whole, and no longer one that begins alike."""
+NOBODY: Final = "\0"
+"""Has no connection: no certificate and no first frame bears this name."""
 MOST_BYTES: Final = 1024
 """Of one answer; the longest is 260."""
 
@@ -41,7 +50,9 @@ class Callers:
     units: Mapping[str, int] = field(default_factory=dict)
     """Unit id by common name; used with TLS."""
     addresses: frozenset[str] = frozenset()
-    """Addresses of the one device or converter; used without TLS."""
+    """Addresses of the devices or converters; used without TLS."""
+    first_frames: Mapping[int, bytes] = field(default_factory=dict)
+    """What the caller behind a unit id says first; several behind one caller have the same."""
 
 
 class DialInLink:
@@ -55,6 +66,8 @@ class DialInLink:
         self._tls = tls
         self._server: asyncio.Server | None = None
         self._connections: dict[str, _Caller] = {}
+        self._unnamed: set[_Caller] = set()
+        """Connections whose first frame is waited for."""
         self._names = {unit_id: name for name, unit_id in callers.units.items()}
         self._busy = False
         self._pause_s = 0.0
@@ -88,7 +101,7 @@ class DialInLink:
         server, self._server = self._server, None
         if server is not None:
             server.close()
-        for caller in list(self._connections.values()):
+        for caller in [*self._connections.values(), *self._unnamed]:
             caller.drop("was closed on our side")
         self._connections.clear()
 
@@ -165,23 +178,51 @@ class DialInLink:
         return answer
 
     def _name_of(self, unit_id: int) -> str:
-        """Return whose connection a unit is asked on; all on the one there is, without certificates."""
-        return "" if self._tls is None else self._names.get(unit_id, "nobody")
+        """Return whose connection a unit is asked on; all on the one there is, where nobody names himself."""
+        if self._tls is not None:
+            return self._names.get(unit_id, NOBODY)
+        if self._callers.first_frames:
+            frame = self._callers.first_frames.get(unit_id)
+            return NOBODY if frame is None else shown(frame)
+        return ""
 
-    def admit(self, caller: "_Caller", transport: asyncio.Transport) -> bool:
-        """Tell whether a connection counts, and give it its place."""
+    def meet(self, caller: "_Caller", transport: asyncio.Transport) -> frozenset[bytes] | None:
+        """Return what a connection must say first, nothing: it has its place.  None: nobody expects it."""
         name = "" if self._tls is None else _common_name(transport)
         known = name in self._callers.units if self._tls is not None else self._is_trusted(transport)
-        if not known or len(self._connections) >= MOST_CONNECTIONS:
+        if not known or len(self._connections) + len(self._unnamed) >= MOST_CONNECTIONS:
             self.refused += 1
-            return False
+            return None
+        frames = self._callers.first_frames
+        if self._tls is not None:
+            unit_id = self._callers.units[name]
+            expected = frozenset({frames[unit_id]} if unit_id in frames else ())
+        else:
+            expected = frozenset(frames.values())
+        if expected:
+            caller.name = name
+            self._unnamed.add(caller)
+        else:
+            self._admit(caller, name)
+        return expected
+
+    def named(self, caller: "_Caller", frame: bytes) -> None:
+        """Give a connection that said its first frame its place."""
+        self._unnamed.discard(caller)
+        self._admit(caller, caller.name or shown(frame))
+
+    def turned_away(self, caller: "_Caller") -> None:
+        """Count a connection that said something else first, or nothing."""
+        self.refused += 1
+        log.info("a caller at %s said no first frame that is expected there", self.url)
+
+    def _admit(self, caller: "_Caller", name: str) -> None:
         before = self._connections.get(name)
         if before is not None:
             before.drop("was replaced by a newer one of the same device")
         else:
             log.info("%s dialled in at %s", name or "a device", self.url)
         self._connections[name] = caller
-        return True
 
     def _is_trusted(self, transport: asyncio.Transport) -> bool:
         peer = transport.get_extra_info("peername")
@@ -189,6 +230,7 @@ class DialInLink:
 
     def forget(self, caller: "_Caller") -> None:
         """Take a connection that ended out of its place."""
+        self._unnamed.discard(caller)
         for name, one in list(self._connections.items()):
             if one is caller:
                 del self._connections[name]
@@ -199,7 +241,12 @@ class _Caller(asyncio.Protocol):
     """One connection that a device opened."""
 
     def __init__(self, link: DialInLink) -> None:
+        self.name = ""
+        """In its certificate, as long as its first frame is waited for."""
         self._link = link
+        self._first: FirstFrame | None = None
+        """What it said, as long as it must say something first."""
+        self._timer: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport | None = None
         # Not from 1 on: what a device sent before it was asked cannot bear the number by habit.
         self._number = secrets.randbelow(0xFFFF)
@@ -209,18 +256,43 @@ class _Caller(asyncio.Protocol):
 
     def connection_made(self, made: asyncio.BaseTransport) -> None:
         transport = cast(asyncio.Transport, made)  # uvloop's is one only by its methods
-        if not self._link.admit(self, transport):
+        expected = self._link.meet(self, transport)
+        if expected is None:
             transport.abort()
             return
         no_delay(transport)
         self._transport = transport
+        if expected:
+            self._first = FirstFrame(expected)
+            self._wait(FIRST_FRAME_S, self._turn_away)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        if self._timer is not None:
+            self._timer.cancel()
         self._link.forget(self)
         self._end(LinkDown(f"the device hung up at {self._link.url} before it answered"))
 
+    def _wait(self, seconds: float, then: Callable[[], None]) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(seconds, then)
+
+    def _turn_away(self) -> None:
+        self._link.turned_away(self)
+        self.drop("was given up")
+
+    def _is_named(self, frame: bytes) -> None:
+        self._first = None
+        self._link.named(self, frame)
+
     def data_received(self, data: bytes) -> None:
+        if self._first is not None:
+            if not self._first.feed(data):
+                self._turn_away()
+            elif (frame := self._first.whole) is not None:
+                self._wait(QUIET_S, partial(self._is_named, frame))
+            return
         exchange, answer = self._exchange, self._answer
         if exchange is None or answer is None or answer.done():
             return  # nobody asked
@@ -265,6 +337,8 @@ class _Caller(asyncio.Protocol):
     def drop(self, why: str) -> None:
         """Close, and forget what waits."""
         transport, self._transport = self._transport, None
+        if self._timer is not None:
+            self._timer.cancel()
         self._link.forget(self)
         self._end(NoAnswer(f"the connection at {self._link.url} {why}"))
         if transport is not None:

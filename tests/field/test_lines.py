@@ -1,4 +1,4 @@
-"""Lines of every kind against foreign peers: libmodbus, mbpoll and pymodbus's servers, through socat.
+"""Serial lines against foreign peers: libmodbus and mbpoll, through socat.
 
 The serial line is `bench/rtuline.c`: pseudo-terminals joined like stations on two wires, at the pace of a
 baud rate.  No real RS-485 driver and no direction pin is behind any of it.
@@ -9,147 +9,49 @@ import contextlib
 import functools
 import json
 import re
-import shutil
 import signal
-import socket
-import ssl
 import struct
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 import serial
-from pymodbus import FramerType
-from pymodbus.server import ModbusTcpServer, ModbusTlsServer
-from pymodbus.simulator import DataType, SimData, SimDevice
 
 from bench.serialline import run_c, run_ours
 from certs.authority import DevAuthority
-from certs.contexts import client_context, server_context
-from core.errors import FieldError, LinkDown, NoAnswer, Refused
-from drivers.modbus.dialin import Callers
+from core.errors import FieldError, NoAnswer, Refused
 from drivers.modbus.lineurl import LinkUrl
 from drivers.modbus.link import ControlLink
-from drivers.modbus.links import LineOptions, open_link
+from drivers.modbus.links import open_link
 from drivers.modbus.plan import Request
 from drivers.modbus.wires import SerialSettings
 from drivers.points import Table
-from tests.support.cbuild import BuildUnavailable, build
-from tests.support.rolecert import issue_with_role
-
-ROOT = Path(__file__).parents[2]
-PEER = ROOT / "tests" / "peers" / "modbus_peer.c"
-RTULINE = ROOT / "bench" / "rtuline.c"
-Answer = TypeVar("Answer")
-DEADLINE_S = 10.0
-SHORT_S = 0.3
-FOUR = Request(Table.HOLDING, 100, 4, ())
-FLOATS = struct.pack(">4H", 0x4366, 0x199A, 0x199A, 0x4366)
-"""230.1 in two word orders, as the peer holds it at 100 and 102."""
-PATTERN = Request(Table.HOLDING, 2, 3, ())
-PATTERN_OCTETS = struct.pack(">3H", 2 * 257, 3 * 257, 4 * 257)
-
-
-def program(source: Path, *libs: str) -> Path:
-    """Return a compiled program, or skip and say what is missing."""
-    try:
-        return build(source, *libs)
-    except BuildUnavailable as error:
-        pytest.skip(str(error))
-
-
-def tool(name: str) -> str:
-    found = shutil.which(name)
-    if found is None:
-        pytest.skip(f"{name} is missing: run apt-get install {name}")
-    return found
-
-
-@contextlib.contextmanager
-def running(command: Sequence[str | Path], log: Path) -> Iterator["subprocess.Popen[str]"]:
-    """Run a program until the block ends."""
-    with (
-        log.open("ab") as errors,
-        subprocess.Popen(
-            list(map(str, command)), stdout=subprocess.PIPE, stderr=errors, text=True
-        ) as process,
-    ):
-        try:
-            yield process
-        finally:
-            process.send_signal(signal.SIGCONT)
-            process.terminate()
-            process.wait(10)
-
-
-def said(process: "subprocess.Popen[str]") -> str:
-    assert process.stdout is not None
-    return process.stdout.readline().strip()
-
-
-class Bus:
-    """A serial line with some stations and what runs on them."""
-
-    def __init__(self, folder: Path, baud: int, stations: int, stack: contextlib.ExitStack) -> None:
-        self.baud = baud
-        self.folder = folder
-        self._stack = stack
-        command = [program(RTULINE), str(baud), str(stations), "--turnaround", "3000"]
-        line = stack.enter_context(running(command, folder / "line"))
-        self.ports = [said(line) for _ in range(stations)]
-        self._free = self.ports[1:]
-
-    def peer(self, unit_id: int) -> "subprocess.Popen[str]":
-        """Start a libmodbus server on the next station."""
-        command = [program(PEER, "modbus"), "--rtu", self._free.pop(0), str(self.baud), str(unit_id)]
-        process = self._stack.enter_context(running(command, self.folder / f"peer-{unit_id}"))
-        assert said(process).startswith("device ")
-        return process
-
-    def asked(self, unit_id: int) -> list[str]:
-        """Return every request so far as ``function address count``."""
-        return (self.folder / f"peer-{unit_id}").read_text().splitlines()
-
-    @property
-    def url(self) -> LinkUrl:
-        return LinkUrl.parse(f"modbus+rtu://{self.ports[0]}")
+from tests.support.foreign import (
+    DEADLINE_S,
+    FLOATS,
+    FOUR,
+    PATTERN,
+    PATTERN_OCTETS,
+    ROOT,
+    SHORT_S,
+    Bus,
+    eventually,
+    free_port,
+    linked,
+    options_of,
+    program,
+    running,
+    tool,
+)
 
 
 @pytest.fixture
 def bus(tmp_path: Path) -> Iterator[Bus]:
     with contextlib.ExitStack() as stack:
         yield Bus(tmp_path, 38400, 4, stack)
-
-
-@asynccontextmanager
-async def linked(url: LinkUrl, options: LineOptions | None = None) -> AsyncIterator[ControlLink]:
-    link = open_link(url, options)
-    await link.connect()
-    try:
-        yield link
-    finally:
-        await link.close()
-
-
-def options_of(bus: Bus) -> LineOptions:
-    return LineOptions(serial=SerialSettings(bus.baud))
-
-
-async def eventually(ask: Callable[[], Coroutine[None, None, Answer]]) -> Answer:
-    """Ask again until there is an answer."""
-    end = time.monotonic() + DEADLINE_S
-    while True:
-        try:
-            return await ask()
-        except FieldError:
-            if time.monotonic() > end:
-                raise
-            await asyncio.sleep(0.02)
 
 
 async def test_every_function_is_understood_by_a_foreign_device_on_the_line(bus: Bus) -> None:
@@ -318,158 +220,6 @@ async def test_transparent_serial_server_is_a_line(bus: Bus, tmp_path: Path) -> 
             await link.close()
 
 
-def held() -> SimDevice:
-    """A device of pymodbus's server: holding registers 0 to 9 hold 1000 and more."""
-    return SimDevice(1, SimData(0, values=list(range(1000, 1010)), datatype=DataType.UINT16))
-
-
-@asynccontextmanager
-async def serving(server: ModbusTcpServer) -> AsyncIterator[int]:
-    await server.serve_forever(background=True)
-    try:
-        yield server.transport.sockets[0].getsockname()[1]  # type: ignore[attr-defined]
-    finally:
-        await server.shutdown()
-
-
-async def test_rtu_over_tcp_is_understood_by_the_server_of_pymodbus() -> None:
-    server = ModbusTcpServer(held(), framer=FramerType.RTU, address=("127.0.0.1", 0))
-    async with serving(server) as port, linked(LinkUrl.parse(f"modbus+rtu+tcp://127.0.0.1:{port}")) as link:
-        for _ in range(3):
-            octets = await link.read(1, Request(Table.HOLDING, 2, 3, ()), SHORT_S)
-            assert struct.unpack(">3H", octets) == (1002, 1003, 1004)
-        await link.write_register(1, 4, 7, SHORT_S)
-        assert await link.read(1, Request(Table.HOLDING, 4, 1, ()), SHORT_S) == b"\0\7"
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Path:
-    """A folder with an authority, a device's server certificate and our certificate with a role."""
-    authority = DevAuthority.create(tmp_path)
-    authority.issue_server(["127.0.0.1"], name="device")
-    authority.issue_server(["meter.example"], name="elsewhere")
-    authority.issue_client("meter-7")
-    authority.issue_client("stranger")
-    issue_with_role(tmp_path, "gw-0001", b"\x0c\x08Operator")
-    return tmp_path
-
-
-def tls_options(site: Path, server_name: str | None = None) -> LineOptions:
-    return LineOptions(
-        tls=lambda: client_context(site / "ca.pem", site / "gw-0001.pem", site / "gw-0001.key"),
-        server_name=server_name,
-    )
-
-
-async def test_modbus_security_is_understood_by_the_server_of_pymodbus(site: Path) -> None:
-    context = server_context(site / "ca.pem", site / "device.pem", site / "device.key")
-    server = ModbusTlsServer(held(), address=("127.0.0.1", 0), sslctx=context)
-    async with serving(server) as port:
-        url = LinkUrl.parse(f"modbus+tls://127.0.0.1:{port}")
-        async with linked(url, tls_options(site)) as link:
-            assert await link.read(1, Request(Table.HOLDING, 2, 1, ()), SHORT_S) == b"\x03\xea"
-            await link.write_register(1, 4, 7, SHORT_S)
-            assert await link.read(1, Request(Table.HOLDING, 4, 1, ()), SHORT_S) == b"\0\7"
-
-
-async def test_modbus_security_is_modbus_tcp_inside_tls(site: Path, tmp_path: Path) -> None:
-    """socat takes TLS off, libmodbus answers: no framing of our own make is between."""
-    with contextlib.ExitStack() as stack:
-        peer = stack.enter_context(running([program(PEER, "modbus"), "0"], tmp_path / "peer"))
-        inner, outer = said(peer).split()[1], free_port()
-        listen = f"OPENSSL-LISTEN:{outer},bind=127.0.0.1,reuseaddr,fork,verify=1,cafile={site / 'ca.pem'}"
-        files = f",cert={site / 'device.pem'},key={site / 'device.key'}"
-        command = [tool("socat"), listen + files, f"TCP:127.0.0.1:{inner}"]
-        stack.enter_context(running(command, tmp_path / "socat"))
-        link = open_link(LinkUrl.parse(f"modbus+tls://127.0.0.1:{outer}"), tls_options(site))
-        await eventually(link.connect)
-        try:
-            assert await link.read(1, FOUR, SHORT_S) == FLOATS
-        finally:
-            await link.close()
-
-
-async def test_device_with_a_certificate_of_another_name_is_not_asked(site: Path) -> None:
-    context = server_context(site / "ca.pem", site / "elsewhere.pem", site / "elsewhere.key")
-    async with serving(ModbusTlsServer(held(), address=("127.0.0.1", 0), sslctx=context)) as port:
-        url = LinkUrl.parse(f"modbus+tls://127.0.0.1:{port}")
-        with pytest.raises(LinkDown, match="its certificate does not hold"):
-            await open_link(url, tls_options(site)).connect()
-        async with linked(url, tls_options(site, "meter.example")) as link:
-            assert await link.read(1, Request(Table.HOLDING, 2, 1, ()), SHORT_S) == b"\x03\xea"
-
-
-async def test_plain_server_where_tls_is_expected_is_told() -> None:
-    async with serving(ModbusTcpServer(held(), address=("127.0.0.1", 0))) as port:
-        options = LineOptions(tls=ssl.create_default_context, connect_timeout_s=SHORT_S)
-        with pytest.raises(LinkDown):
-            await open_link(LinkUrl.parse(f"modbus+tls://127.0.0.1:{port}"), options).connect()
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
-async def test_device_that_dials_in_from_a_trusted_address_is_asked(tmp_path: Path) -> None:
-    port = free_port()
-    url = LinkUrl.parse(f"modbus+listen://127.0.0.1:{port}")
-    with contextlib.ExitStack() as stack:
-        peer = stack.enter_context(running([program(PEER, "modbus"), "0"], tmp_path / "peer"))
-        inner = said(peer).split()[1]
-        trusted = LineOptions(callers=Callers(addresses=frozenset({"127.0.0.1"})))
-        async with linked(url, trusted) as link:
-            with pytest.raises(LinkDown, match="has not dialled in"):
-                await link.read(1, FOUR, SHORT_S)
-            dial = [tool("socat"), f"TCP:127.0.0.1:{port}", f"TCP:127.0.0.1:{inner}"]
-            for _ in range(2):  # the second dials while the first still holds
-                stack.enter_context(running(dial, tmp_path / "socat"))
-                assert await eventually(lambda: link.read(1, FOUR, SHORT_S)) == FLOATS
-            await link.write_register(1, 9, 4711, SHORT_S)
-            assert link.connected
-        stranger = LineOptions(callers=Callers(addresses=frozenset({"127.0.0.2"})))
-        async with linked(url, stranger) as link:
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
-            assert await _.read() == b""
-            writer.close()
-            with pytest.raises(LinkDown, match="has not dialled in"):
-                await link.read(1, FOUR, SHORT_S)
-
-
-async def test_device_that_dials_in_is_what_its_certificate_says(site: Path, tmp_path: Path) -> None:
-    port = free_port()
-    with contextlib.ExitStack() as stack:
-        peer = stack.enter_context(running([program(PEER, "modbus"), "0"], tmp_path / "peer"))
-        inner = said(peer).split()[1]
-        options = LineOptions(
-            tls=lambda: server_context(site / "ca.pem", site / "device.pem", site / "device.key"),
-            callers=Callers(units={"meter-7": 7, "meter-8": 8}),
-        )
-
-        def dial(name: str) -> None:
-            files = f"cert={site / f'{name}.pem'},key={site / f'{name}.key'},cafile={site / 'ca.pem'}"
-            command = [tool("socat"), f"OPENSSL:127.0.0.1:{port},{files}", f"TCP:127.0.0.1:{inner}"]
-            stack.enter_context(running(command, tmp_path / f"socat-{name}"))
-
-        async with linked(LinkUrl.parse(f"modbus+listen://127.0.0.1:{port}"), options) as link:
-            dial("stranger")
-            dial("meter-7")
-            assert await eventually(lambda: link.read(7, FOUR, SHORT_S)) == FLOATS
-            with pytest.raises(LinkDown, match="unit 8 has not dialled in"):
-                await link.read(8, FOUR, SHORT_S)  # the peer would answer any unit: it is not asked
-            with pytest.raises(LinkDown, match="unit 1 has not dialled in"):
-                await link.read(1, FOUR, SHORT_S)
-            await until(lambda: getattr(link, "refused", 0) == 1)
-
-
-async def until(done: Callable[[], bool]) -> None:
-    end = time.monotonic() + DEADLINE_S
-    while not done():
-        assert time.monotonic() < end
-        await asyncio.sleep(0.01)
-
-
 AGENT = """\
 [gateway]
 id = "gw-0001"
@@ -484,6 +234,8 @@ url = "modbus+rtu://{port}"
 baud = {baud}
 timeout = "300ms"
 """
+
+
 DEVICE = """
 [[device]]
 name = "meter-{unit}"

@@ -11,7 +11,6 @@ from pydantic import BaseModel
 
 from agent.amounts import DAY_MS, Duration, Size, parse_duration, parse_interval, parse_size
 from agent.config import (
-    Config,
     DeviceConfig,
     Endpoint,
     GatewayConfig,
@@ -24,45 +23,15 @@ from agent.config import (
     TransformerConfig,
     connections,
     load_config,
-    parse_config,
     types_of,
-    warnings,
 )
 from agent.owners import ownership_terms
 from core.errors import ConfigError
-from drivers.modbus.lineurl import LineScheme, LinkUrl
-from drivers.modbus.wires import SerialSettings
+from drivers.modbus.lineurl import LinkUrl
+from tests.support.config_text import DEVICE, GATEWAY, LINE, ROUTE, WHOLE, faults, parsed, warned
 
 ROOT = Path(__file__).parents[3]
 CASES = ROOT / "tests" / "cases"
-
-GATEWAY = '[gateway]\nid = "gw-0001"\ndata_dir = "var/gw-0001"\n'
-LINE = '[[line]]\nname = "lan"\nurl = "modbus+tcp://127.0.0.1:5020"\n'
-DEVICE = (
-    '[[device]]\nname = "meter"\ntype = "eastron-sdm630"\nline = "lan"\nunit_id = 1\nevery = "10s"\n'
-    'owner = "dso.example"\n'
-)
-ROUTE = (
-    '[[route]]\nname = "dso"\nentity = "dso.example"\nurl = "mqtts://127.0.0.1:8883"\n'
-    'ca = "ca.pem"\ncert = "gw-0001.pem"\nkey = "gw-0001.key"\n'
-)
-WHOLE = GATEWAY + LINE + DEVICE + ROUTE
-
-
-def parsed(text: str) -> Config:
-    return parse_config(text, Path("/etc/portico/gateway.toml"))
-
-
-def faults(text: str) -> tuple[str, ...]:
-    with pytest.raises(ConfigError) as caught:
-        parsed(text)
-    assert caught.value.exit_code == 2
-    return caught.value.faults
-
-
-def warned(text: str) -> tuple[str, ...]:
-    config = parsed(text)
-    return warnings(config, types_of(config.gateway))
 
 
 @pytest.mark.parametrize("case", sorted(path.name for path in CASES.iterdir()))
@@ -138,84 +107,6 @@ def test_the_port_of_an_address_may_be_left_out() -> None:
 def test_an_address_that_is_none_is_refused_with_an_example(url: str) -> None:
     (fault,) = faults(WHOLE.replace("modbus+tcp://127.0.0.1:5020", url))
     assert fault.startswith('gateway.toml: line[1] "lan" url: ')
-
-
-RTU = 'url = "modbus+rtu:///dev/ttyUSB0"'
-TLS = 'url = "modbus+tls://127.0.0.1"\nca = "ca.pem"\ncert = "c.pem"\nkey = "c.key"'
-TCP = 'url = "modbus+tcp://127.0.0.1:5020"'
-LISTEN = 'url = "modbus+listen://127.0.0.1:5502"'
-
-
-def test_a_serial_line_has_settings_and_a_serial_server_only_when_they_are_told() -> None:
-    def serial(line: str) -> SerialSettings | None:
-        return parsed(WHOLE.replace(TCP, line)).lines[0].serial
-
-    assert serial(RTU) == SerialSettings(9600, "none", 1)
-    assert serial(RTU + '\nbaud = 19200\nparity = "even"\nstop_bits = 2') == SerialSettings(19200, "even", 2)
-    assert serial('url = "modbus+rtu+tcp://h:4001"') is None
-    assert serial('url = "modbus+rtu+tcp://h:4001"\nbaud = 19200') == SerialSettings(19200)
-    assert serial(TCP) is None
-
-
-def test_a_line_in_tls_reads_its_files_from_the_folder_of_the_file() -> None:
-    (line,) = parsed(WHOLE.replace(TCP, TLS)).lines
-    assert line.url == LinkUrl("127.0.0.1", 802, LineScheme.TLS)
-    assert (line.ca, line.key) == (Path("/etc/portico/ca.pem"), Path("/etc/portico/c.key"))
-
-
-def test_devices_that_dial_in_are_named_or_come_from_an_address() -> None:
-    assert parsed(WHOLE.replace(TCP, LISTEN + '\ntrust_address = ["192.0.2.7"]')).lines[0].trust_address == (
-        "192.0.2.7",
-    )
-    files = '\nca = "ca.pem"\ncert = "c.pem"\nkey = "c.key"'
-    assert parsed(WHOLE.replace(TCP, f'{LISTEN}{files}\ndevices = ["meter"]')).lines[0].devices == ("meter",)
-
-
-@pytest.mark.parametrize(
-    ("line", "sentence"),
-    [
-        (TCP + "\nbaud = 9600", "baud belongs to a line by modbus+rtu:// and modbus+rtu+tcp://"),
-        (RTU + "\nbaud = 110", "must be at least 300"),
-        (RTU + '\nparity = "mark"', "parity"),
-        (RTU + "\ndata_bits = 7", "data_bits"),
-        (RTU + "\nstop_bits = 3", "stop_bits"),
-        (RTU + '\nca = "ca.pem"', "ca belongs to a line by modbus+tls:// and modbus+listen://"),
-        ('url = "modbus+tls://h"\nca = "ca.pem"', "needs cert and key"),
-        (TCP + '\ndevices = ["meter"]', "devices belongs to a line by modbus+listen://"),
-        (LISTEN, "says nobody may dial in"),
-        (LISTEN + '\ndevices = ["meter"]', "known by their certificates, which needs ca and cert and key"),
-        (LISTEN + '\ntrust_address = ["meter.lan"]', "is no address in numbers"),
-        (LISTEN + "\ntrust_address = []", "an empty list"),
-        (LISTEN + '\ntrust_address = ["::1"]\ndevices = ["meter"]', "has devices and trust_address"),
-        (LISTEN + '\nca = "ca.pem"\ntrust_address = ["::1"]', "has certificates and no devices"),
-        ('url = "modbus+listen://0.0.0.0:5502"\ntrust_address = ["::1"]', "every address of this box"),
-    ],
-)
-def test_a_key_that_does_not_fit_its_line_is_refused(line: str, sentence: str) -> None:
-    (fault,) = faults(WHOLE.replace(TCP, line))
-    assert sentence in fault
-
-
-def test_a_broadcast_is_no_device_of_a_serial_line() -> None:
-    (fault,) = faults(WHOLE.replace(TCP, RTU).replace("unit_id = 1", "unit_id = 0"))
-    assert "asks all devices at once and none answers" in fault
-    assert parsed(WHOLE.replace("unit_id = 1", "unit_id = 0")).devices[0].unit_id == 0
-
-
-def test_devices_that_dial_in_are_those_of_the_line() -> None:
-    files = '\nca = "ca.pem"\ncert = "c.pem"\nkey = "c.key"'
-    found = faults(WHOLE.replace(TCP, f'{LISTEN}{files}\ndevices = ["metre"]'))
-    assert [fault.split(": ")[1] for fault in found] == ['device[1] "meter" line', 'line[1] "lan" devices']
-
-
-def test_an_address_that_is_believed_without_certificate_is_warned_of() -> None:
-    (warning,) = warned(WHOLE.replace(TCP, LISTEN + '\ntrust_address = ["192.0.2.7"]'))
-    assert "believes whoever has the address 192.0.2.7" in warning
-
-
-def test_two_lines_on_one_serial_port_are_warned_of() -> None:
-    twice = WHOLE.replace(TCP, RTU) + f'[[line]]\nname = "again"\n{RTU}\n'
-    assert any("lead to the same address modbus+rtu:///dev/ttyUSB0" in one for one in warned(twice))
 
 
 def test_a_file_that_is_missing_or_no_text_is_told_in_a_sentence(tmp_path: Path) -> None:

@@ -1,87 +1,16 @@
 """Devices that dial in and behave badly: never a wrong value, and nobody listened to who was not expected."""
 
 import asyncio
-import socket
-import struct
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 
 import pytest
 
 from core.errors import BadFrame, ConfigError, FieldError, LinkDown, NoAnswer, Refused
+from drivers.modbus import dialin
 from drivers.modbus.dialin import Callers, DialInLink
 from drivers.modbus.lineurl import LineScheme, LinkUrl
 from drivers.modbus.links import LineOptions, open_link
-from drivers.modbus.plan import Request
-from drivers.points import Table
-
-SHORT_S = 0.05
-LONG_S = 20.0
-TWO = Request(Table.HOLDING, 100, 2, ())
-Answer = Callable[[bytes], bytes]
-
-
-def right(request: bytes) -> bytes:
-    address, count = struct.unpack_from(">HH", request, 8)
-    pdu = bytes([request[7], 2 * count]) + struct.pack(f">{count}H", *range(address, address + count))
-    return request[:4] + (len(pdu) + 1).to_bytes(2, "big") + request[6:7] + pdu
-
-
-def refusing(request: bytes) -> bytes:
-    return request[:4] + b"\0\3" + request[6:7] + bytes([request[7] | 0x80, 2])
-
-
-def silent(request: bytes) -> bytes:
-    return b""
-
-
-@asynccontextmanager
-async def listening(addresses: frozenset[str] = frozenset({"127.0.0.1"})) -> AsyncIterator[DialInLink]:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port = one.getsockname()[1]
-    link = DialInLink(LinkUrl("127.0.0.1", port, LineScheme.LISTEN), Callers(addresses=addresses))
-    await link.connect()
-    try:
-        yield link
-    finally:
-        await link.close()
-
-
-class Device:
-    """Dials in and answers each request as its function says."""
-
-    def __init__(self, link: DialInLink, answer: Answer) -> None:
-        self._link = link
-        self.answer = answer
-        self.ended = asyncio.Event()
-        self.asked = asyncio.Event()
-        self.writer: asyncio.StreamWriter | None = None
-
-    async def __aenter__(self) -> "Device":
-        before = dict(self._link._connections)
-        reader, self.writer = await asyncio.open_connection("127.0.0.1", self._link.url.port)
-        self._task = asyncio.create_task(self._serve(reader, self.writer), name="device")
-        end = time.monotonic() + LONG_S
-        while self._link._connections == before and not self.ended.is_set():
-            assert time.monotonic() < end
-            await asyncio.sleep(0.001)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._task.cancel()
-        assert self.writer is not None
-        self.writer.close()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while request := await reader.read(256):
-                self.asked.set()
-                writer.write(self.answer(request))
-        except ConnectionError:
-            pass
-        self.ended.set()
+from tests.support.caller import LONG_S, SHORT_S, TWO, Answer, Device, listening, refusing, right, silent
 
 
 async def test_device_that_dialled_in_is_read_and_its_refusals_keep_the_connection() -> None:
@@ -108,7 +37,7 @@ async def test_wrong_answer_ends_the_connection_and_the_line_goes_on(case: str) 
     async with listening() as link, Device(link, WRONG[case]) as device:
         with pytest.raises(BadFrame):
             await link.read(5, TWO, LONG_S)
-        await asyncio.wait_for(device.ended.wait(), LONG_S)
+        await device.until_ended()
         assert link.connected
         async with Device(link, right):
             assert await link.read(5, TWO, LONG_S) == b"\0\x64\0\x65"
@@ -118,7 +47,7 @@ async def test_missing_answer_ends_the_connection_so_that_a_late_one_comes_to_no
     async with listening() as link, Device(link, silent) as device:
         with pytest.raises(NoAnswer, match="gave no answer within"):
             await link.read(5, TWO, SHORT_S)
-        await asyncio.wait_for(device.ended.wait(), LONG_S)
+        await device.until_ended()
         with pytest.raises(LinkDown, match="has not dialled in"):
             await link.read(5, TWO, SHORT_S)
 
@@ -172,6 +101,94 @@ async def test_closed_link_is_down() -> None:
         assert not link.connected
         with pytest.raises(LinkDown, match="it is closed"):
             await link.read(5, TWO, SHORT_S)
+
+
+FRAMES = {5: b"METER-5", 6: b"METER-5", 7: b"METER-7"}
+"""Two devices behind one caller, and one behind another."""
+
+
+def numbered(number: int) -> Answer:
+    """Answer with a number in each register."""
+
+    def answer(request: bytes) -> bytes:
+        return right(request)[:9] + number.to_bytes(2, "big") * 2
+
+    return answer
+
+
+async def test_callers_are_told_apart_by_their_first_frame() -> None:
+    async with (
+        listening(frames=FRAMES) as link,
+        Device(link, numbered(5), (b"METER-5",)),
+        Device(link, numbered(7), (b"MET", b"ER-7")),
+    ):
+        for unit, number in ((5, 5), (7, 7), (6, 5)):
+            assert await link.read(unit, TWO, LONG_S) == number.to_bytes(2, "big") * 2
+        with pytest.raises(LinkDown, match="unit 8 has not dialled in"):
+            await link.read(8, TWO, LONG_S)
+        async with Device(link, numbered(9), (b"METER-7",)):  # dials again
+            assert await link.read(7, TWO, LONG_S) == b"\0\x09" * 2
+            assert await link.read(5, TWO, LONG_S) == b"\0\x05" * 2
+        assert link.refused == 0
+
+
+@pytest.mark.parametrize(
+    "said", [(b"METER-6",), (b"METER-5\r\n",), (b"METER-5", b"\n"), (b"METER-5METER-7",), (b"x" * 5000,)]
+)
+async def test_caller_that_says_something_else_first_is_closed_and_counted(said: tuple[bytes, ...]) -> None:
+    async with listening(frames=FRAMES) as link, Device(link, right, said) as stranger:
+        await stranger.until_ended()
+        assert link.refused == 1
+        assert link._unnamed == set()
+        for unit in FRAMES:
+            with pytest.raises(LinkDown, match="has not dialled in"):
+                await link.read(unit, TWO, SHORT_S)
+
+
+@pytest.mark.parametrize("said", [(), (b"METER",)])
+async def test_caller_that_says_nothing_first_is_closed_at_the_deadline(
+    said: tuple[bytes, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dialin, "FIRST_FRAME_S", SHORT_S)
+    async with listening(frames=FRAMES) as link, Device(link, right, said) as stranger:
+        await stranger.until_ended()
+        assert link.refused == 1
+
+
+async def test_caller_is_asked_nothing_before_its_first_frame_is_whole() -> None:
+    async with listening(frames=FRAMES) as link:
+        reader, writer = await asyncio.open_connection("127.0.0.1", link.url.port)
+        writer.write(b"METER-")
+        with pytest.raises(LinkDown, match="has not dialled in"):
+            await link.read(5, TWO, SHORT_S)
+        writer.write(b"5")
+        end = time.monotonic() + LONG_S
+        while not link._connections:
+            assert time.monotonic() < end
+            await asyncio.sleep(0.001)
+        asking = asyncio.create_task(link.read(5, TWO, LONG_S), name="ask")
+        writer.write(right(await reader.readexactly(12)))
+        assert await asking == b"\0\x64\0\x65"
+        writer.close()
+
+
+async def test_first_frame_from_an_address_that_is_not_trusted_is_not_listened_to() -> None:
+    async with (
+        listening(frozenset({"192.0.2.7"}), FRAMES) as link,
+        Device(link, right, (b"METER-5",)) as stranger,
+    ):
+        await stranger.until_ended()
+        assert link.refused == 1
+
+
+async def test_those_who_say_nothing_yet_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dialin, "MOST_CONNECTIONS", 2)
+    async with listening(frames=FRAMES) as link:
+        waiting = [await asyncio.open_connection("127.0.0.1", link.url.port) for _ in range(3)]
+        assert await waiting[2][0].read() == b""
+        assert (len(link._unnamed), link.refused) == (2, 1)
+        for _, writer in waiting:
+            writer.close()
 
 
 def test_line_that_expects_nobody_is_refused() -> None:
