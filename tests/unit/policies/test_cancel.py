@@ -83,7 +83,11 @@ def test_a_control_is_cancelled_after_its_grant_and_its_roster_have_ended_and_ag
 
 def test_what_runs_must_be_known_to_cancel_as_its_entity() -> None:
     unknown = replace(RUNNING, running=UNKNOWN)
-    assert ask(asked=cancel(), known=unknown).codes == ("not-yours",)
+    assert [(one.code, one.unknown) for one in ask(asked=cancel(), known=unknown).findings] == [
+        ("not-yours", True)
+    ]
+    nothing = ask(asked=cancel(), known=replace(RUNNING, running=()))
+    assert [(one.code, one.unknown) for one in nothing.findings] == [("not-yours", False)]
     assert ask(asked=cancel("customer-17"), known=unknown).allowed
     assert ask(asked=cancel("dso"), known=unknown).allowed
 

@@ -20,6 +20,7 @@ from policies.facts import (
     TypeLimits,
     Used,
 )
+from policies.policy import Entity
 from policies.rulebook import Rulebook
 from tests.unit.policies.made import (
     CHARGER,
@@ -587,10 +588,36 @@ def test_a_planned_control_is_judged_again_at_its_start_by_when_it_came() -> Non
     assert ask(rules, planned, over).code == "too-late"
 
 
+def test_a_new_kind_of_entity_and_programme_needs_no_new_code() -> None:
+    plain = policy(GRANT | {"from": "well-field", "purpose": ["aquifer-recharge"], "to": {"kinds": ["pump"]}})
+    entity = Entity.model_validate(
+        {"id": "well-field", "kind": "water-cooperative", "application": [{"id": "dr-hub"}]}
+    )
+    people = roster("esco1", "op-17")
+    theirs = people.model_copy(update={"roster": people.roster.model_copy(update={"entity": "well-field"})})
+    rules = Rulebook(
+        plain.model_copy(
+            update={
+                "entities": (*plain.entities, entity),
+                "limits": (plain.limits[0].model_copy(update={"kind": "pump"}),),
+            }
+        ),
+        [theirs],
+        assignment("g", devices=(HEATER | {"kind": "pump"},)),
+    )
+    issuer = {"entity": "well-field", "application": "dr-hub", "individual": "op-17"}
+    assert ask(rules, command(issuer=issuer, purpose="aquifer-recharge")).allowed
+
+
 def test_all_reasons_are_told_at_once() -> None:
     known = facts(opt_outs=(OptOut(),), contact=Contact.LOST, signed={})
     wanted = {"opted-out", "no-contact", "not-agreed", "purpose", "duration"}
     assert codes_of(ask(asked=command(duration="3h", purpose="fun"), known=known)) == wanted
+
+
+@pytest.mark.parametrize("error_ms", [0, 5000])
+def test_a_clock_counts_up_to_its_tolerance(error_ms: int) -> None:
+    assert ask(known=facts(time=Time(NOW_MS, error_ms, ClockState.HOLDOVER))).allowed
 
 
 def test_facts_of_no_use_are_as_good_as_unknown() -> None:

@@ -110,6 +110,13 @@ def test_the_hour_that_comes_twice_lies_in_its_window_twice() -> None:
     assert covered(long, span("2026-11-01T04:00:00Z", 4.01))[0] is Holds.NO
 
 
+@pytest.mark.parametrize("seconds", range(1, 40))
+def test_an_answer_holds_until_the_very_instant_at_which_the_clock_is_changed(seconds: int) -> None:
+    whole_day = windows({})[0]
+    for change in ("2026-11-01T06:00:00Z", "2026-03-08T07:00:00Z"):
+        assert whole_day.at(at(change) - seconds * 1000 - 7) == (Holds.YES, at(change))
+
+
 def test_the_hour_that_does_not_come_shortens_its_window() -> None:
     # 2026-03-08: the clock goes from 02:00 to 03:00 at 07:00Z.
     skipped = windows({"start": "02:00", "end": "03:00"})
