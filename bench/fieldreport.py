@@ -58,6 +58,10 @@ def field_lines(results: FieldResults) -> list[Line]:
         for baud in BAUDS
     ]  # fmt: skip
     found.append(
+        Line("serial_beside_c", "the same beside the master in C that keeps t3.5, the worst of all",
+             min((one.ours / one.c_master for one in results.serial), default=None), "", None, False, 3)
+    )  # fmt: skip
+    found.append(
         Line("plan_over_optimum", "requests for all points beside the fewest possible, the worst device type",
              over_optimum(results.plans), "", 1.0, True, 2)
     )  # fmt: skip

@@ -32,6 +32,7 @@ CHAIN_KEYS = {
 FIELD_KEYS = {
     "serial_use_9600",
     "serial_use_19200",
+    "serial_beside_c",
     "plan_over_optimum",
     "requests_per_s_1",
     "requests_per_s_50",
@@ -86,6 +87,7 @@ def test_a_serial_line_is_used_without_an_error(tmp_path: Path) -> None:
     for baud in (9600, 19200):
         # More than the arithmetic would be a fault of the measurement.
         assert 0 < found[f"serial_use_{baud}"] < 1.05
+    assert 0 < found["serial_beside_c"] < math.inf
 
 
 @needs_compiler
