@@ -259,8 +259,11 @@ def test_the_roster_and_the_key_hold_to_the_end_of_the_control() -> None:
     assert "roster-ended" in codes_of(ask(book(rosters=(roster("esco1", "op-17", expires=ends),))))
     short = roster("esco1", "op-17", valid={"until": ends})
     assert "roster-ended" in codes_of(ask(book(rosters=(short,))))
-    just = roster("esco1", "op-17", valid={"until": "2026-11-24T16:00:00Z"})
+    just = roster("esco1", "op-17", valid={"until": "2026-11-24T16:00:00Z"}, expires="2026-11-24T16:00:00Z")
     assert ask(book(rosters=(just,))).allowed
+    for issued_ms, allowed in ((NOW_MS, True), (NOW_MS + 1, False)):
+        head = just.roster.model_copy(update={"issued_ms": issued_ms})
+        assert ask(book(rosters=(just.model_copy(update={"roster": head}),))).allowed is allowed
 
 
 def test_without_an_assignment_nothing_is_controlled() -> None:
@@ -568,6 +571,21 @@ def test_an_engineer_sets_a_devices_clock_under_a_grant() -> None:
     stale = replace(known, freshness=Freshness.STALE)
     level = LIMITING | {"priority": {"level": 1}}
     assert codes_of(ask(book(level), asked, stale)) == {"policy-stale"}
+
+
+def test_a_devices_clock_is_set_inside_of_the_windows_alone_random_start_and_all() -> None:
+    issuer = {"entity": "esco1", "application": "dr-hub", "individual": "eng-5"}
+    asked = limiting(issuer=issuer, verb="set-clock", value=None, duration=None)
+    known = facts(keys=frozenset({"k-eng-5"}))
+    for start, end, random, allowed in (
+        ("10:00", "11:00", "0s", True),
+        ("09:00", "10:00", "0s", False),
+        ("10:01", "11:00", "0s", False),
+        ("10:00", "10:05", "299s", True),
+        ("10:00", "10:05", "300s", False),
+    ):
+        row = LIMITING | {"windows": [{"start": start, "end": end}], "randomise": {"start": random}}
+        assert ask(book(row), asked, known).allowed is allowed
 
 
 # --- a control that is asked for ahead is judged again when it starts ---
