@@ -25,6 +25,9 @@ ROLLOVER_PART: Final = 10
 """Without a greatest rate: after a reset a counter is below 1/100 of what it was, and over a
 rollover it gains less than 1/10 of its span; ours."""
 
+FROZEN_READINGS: Final = 5
+"""So many times in a row the same is no chance; a value polled seldom is not frozen after one; ours."""
+
 
 @dataclass(slots=True)
 class Ticket:
@@ -65,8 +68,11 @@ class Recalled:
 class PointSense:
     """What is remembered of one point."""
 
-    def __init__(self, spec: SenseSpec, exp: int, cumulative: bool) -> None:
+    def __init__(self, spec: SenseSpec, exp: int, cumulative: bool, grain: int = 1) -> None:
+        """Prepare for values in steps of 10**exp, of which the register shows every ``grain``-th."""
         step = Decimal(1).scaleb(exp)
+        self._grain = grain
+        self._refresh_ms = spec.refresh_ms
         self._cumulative = cumulative
         self._rate = None if spec.max_rate is None else spec.max_rate / step
         """Steps a second."""
@@ -79,6 +85,8 @@ class PointSense:
         """Tick, value and number of doubtful values that agree with each other."""
         self._same: tuple[int, int, Ticket] | None = None
         """Since when, and from which row on, the value has not changed."""
+        self._again = 0
+        """How often it was the same again."""
         self._told_frozen = False
         self._recalled: bool | None = None
         """Set while the ground is of an earlier life: whether its tick is the true time."""
@@ -129,28 +137,50 @@ class PointSense:
         rate = self._rate if timed else None
         lapse_ms, change = tick - before_ms, value - before
         if not self._cumulative or change >= 0:
-            return "rate" if not _possible(rate, abs(change), lapse_ms) else None
-        if self._modulus is not None and _rolled_over(
-            value + self._modulus - before, self._modulus, rate, lapse_ms
-        ):
+            return "rate" if not self._possible(rate, abs(change), lapse_ms) else None
+        if self._rolled_over(before, value, rate, lapse_ms):
             return "rollover"
         if rate is not None:
-            return "reset" if _possible(rate, value, lapse_ms) else "decreased"
+            return "reset" if self._possible(rate, value, lapse_ms) else "decreased"
         return "reset" if value * RESET_PART <= before else "decreased"
+
+    def _rolled_over(self, before: int, value: int, rate: Decimal | None, lapse_ms: int) -> bool:
+        """Tell whether a rollover explains a decrease, by what was gained if it was one."""
+        if self._modulus is None or before >= self._modulus:
+            return False
+        gained = value + self._modulus - before
+        if rate is not None:
+            return self._possible(rate, gained, lapse_ms)
+        return gained * ROLLOVER_PART <= self._modulus
+
+    def _possible(self, rate: Decimal | None, steps: int, lapse_ms: int) -> bool:
+        """Tell whether a change is possible.
+
+        The register moves by whole steps of its own, and what it shows may be as old as its refresh: a
+        change that is polled in between belongs to a longer time.
+        """
+        if rate is None:
+            return True
+        return (steps - self._grain) * 1000 <= rate * (max(lapse_ms, 1) + self._refresh_ms)
 
     def frozen(self, tick: int, value: Value, row: Ticket) -> tuple[bool, Ticket | None]:
         """Return whether the value is frozen now, and from which row on when that is news."""
         if self._frozen_ms is None or not isinstance(value, int) or isinstance(value, bool):
             return False, None
         if self._same is None or self._same[1] != value or (tick < self._same[0] and self._watched):
-            self._same, self._told_frozen, self._watched = (tick, value, row), False, True
+            self._same, self._again, self._told_frozen = (tick, value, row), 0, False
+            self._watched = True
+            return False, None
+        self._again += 1
+        if value == 0:  # a phase without voltage, a load that is off: at rest, not frozen
             return False, None
         if self._told_frozen:
             return True, None
-        if not self._watched:  # nobody looked between the two lives: only the time of this one counts
+        if not self._watched:  # nobody looked between the two lives: only what this one saw counts
             before = self._same[2]
             self._same, self._watched = (tick, value, before if before.epoch else row), True
-        if tick - self._same[0] < self._frozen_ms:
+            self._again = 0
+        if tick - self._same[0] < self._frozen_ms or self._again < FROZEN_READINGS:
             return False, None
         self._told_frozen = True
         return True, self._same[2]
@@ -161,22 +191,13 @@ class PointSense:
         return f"frozen {(self._frozen_ms or 0) // 1000} s"
 
 
-def _possible(rate: Decimal | None, steps: int, lapse_ms: int) -> bool:
-    return rate is None or steps * 1000 <= rate * max(lapse_ms, 1)
-
-
-def _rolled_over(gained: int, modulus: int, rate: Decimal | None, lapse_ms: int) -> bool:
-    """Tell whether a rollover explains a decrease, by what was gained if it was one."""
-    return _possible(rate, gained, lapse_ms) if rate is not None else gained * ROLLOVER_PART <= modulus
-
-
 class GroupSense:
     """The points of one group that say how they behave."""
 
     def __init__(self, points: Sequence[PointType], exps: Sequence[int]) -> None:
         """Prepare; ``exps`` are the exponents of the values as they stand in rows."""
         self._senses = [
-            (index, str(index), PointSense(point.sense or SenseSpec(), exp, point.cumulative))
+            (index, str(index), PointSense(point.sense or SenseSpec(), exp, point.cumulative, point.grain))
             for index, (point, exp) in enumerate(zip(points, exps, strict=True))
             if (point.sense is not None or point.cumulative) and point.kind.value == "integer"
         ]

@@ -213,10 +213,11 @@ def _core_points(
 
 
 def _moduli(points: Sequence[PointType]) -> dict[str, Decimal]:
+    """Return the moduli that a source states: over a guessed one no amount is exact, so readers get none."""
     return {
-        point.name: point.sense.modulus
+        point.name: point.sense.known_modulus
         for point in points
-        if point.sense is not None and point.sense.modulus is not None
+        if point.sense is not None and point.sense.known_modulus is not None
     }
 
 

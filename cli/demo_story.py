@@ -14,8 +14,9 @@ CUSTOMER: Final = "customer.example"
 GATEWAY: Final = "gw-0001"
 EVERY_S: Final = 2
 """Interval of polling; ticks are multiples of it."""
-SPEED: Final = 60.0
-"""Simulated seconds a second: a day of the house in 24 minutes, so that values move."""
+SPEED: Final = 10.0
+"""Simulated seconds a second, so that values move; quicker, counters would gain more than meters of their
+type can, and readings be marked for it."""
 _JOINT: Final = f'["{DSO}", "{CUSTOMER}"]'
 
 

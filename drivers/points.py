@@ -144,6 +144,11 @@ class PointType(Noun):
         exp = min((last_digit(part) for part in (self.scale, self.offset) if part), default=0)
         return Steps(int(self.scale.scaleb(-exp)), int(self.offset.scaleb(-exp)), exp)
 
+    @property
+    def grain(self) -> int:
+        """Steps by which the value moves when its register moves by one; 1 for a float."""
+        return 1 if self.type.is_float else abs(self.steps.mult)
+
     @cached_property
     def shift(self) -> int:
         """Power of ten from a float register to steps of its resolution (``round(raw * 10**shift)``)."""

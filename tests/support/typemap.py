@@ -184,6 +184,9 @@ def read_map(name: str) -> Map:
 def _keys(point: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
     whole = {**defaults, **point}
     kind = whole["type"]
+    markers = whole.get("not_available")
+    if isinstance(markers, dict):
+        whole["not_available"] = markers.get(kind, [])
     if kind in ("bool", "bit", "string"):
         for key in {"resolution", "scale", "not_available"} - point.keys():
             whole.pop(key, None)

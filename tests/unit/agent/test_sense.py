@@ -101,7 +101,7 @@ def meter(**sense: object) -> PointType:
 def test_a_frozen_register_is_judged_back_to_the_row_in_which_it_froze() -> None:
     sense = GroupSense([meter(frozen="30s")], [0])
     tickets, found, qualities = [], [], []
-    for index, value in enumerate([5, 7, 7, 7, 7, 7, 8]):
+    for index, value in enumerate([5, *[7] * 7, 8]):
         ticket = Ticket(index + 100)
         tickets.append(ticket)
         quality: dict[str, list[str]] = {}
@@ -110,7 +110,48 @@ def test_a_frozen_register_is_judged_back_to_the_row_in_which_it_froze() -> None
     assert [(later.reason, later.since.seq, later.rule) for later in found] == [
         ("frozen", 101, "frozen 30 s")
     ]
-    assert qualities == [{}, {}, {}, {}, {"0": ["frozen"]}, {"0": ["frozen"]}, {}]
+    assert qualities == [{}] * 6 + [{"0": ["frozen"]}] * 2 + [{}]
+
+
+def frozen_ticks(values: list[int], every_s: int, frozen: str) -> list[int]:
+    """Return which of some values are found frozen."""
+    sense = GroupSense([meter(frozen=frozen)], [0])
+    found = []
+    for index, value in enumerate(values):
+        quality: dict[str, list[str]] = {}
+        sense.judge(T0 + index * every_s * 1000, [value], quality, Ticket())
+        if quality:
+            found.append(index)
+    return found
+
+
+def test_a_value_polled_seldom_is_not_frozen_because_it_was_the_same_twice() -> None:
+    assert frozen_ticks([231] * 4 + [232], 3600, "1h") == []
+    assert frozen_ticks([231] * 6, 3600, "1h") == [5]
+
+
+def test_zero_is_rest_and_never_frozen() -> None:
+    assert frozen_ticks([0] * 50, 600, "1h") == []
+    assert frozen_ticks([0, *[1] * 8], 600, "1h") == [7, 8]
+
+
+def test_a_register_that_moves_in_large_steps_or_seldom_is_not_faster_than_its_rate() -> None:
+    # A counter of 0.1 kWh at 80 kW, polled every second: it stands, then moves by a whole step.
+    def judged(**keys: object) -> list[str | None]:
+        whole = {"max_rate": "0.023", **keys}
+        return run(PointSense(spec(**whole), -2, True, grain=10), 100, 100, 110, 110, 120, every_s=1)
+
+    assert judged() == [None] * 5
+    # A meter that brings it up to date every 10 s only: 0.4 kWh at once, after nothing.
+    slow = [100, *[100] * 9, 122, *[122] * 9, 144]
+    seldom = PointSense(spec(max_rate="0.023", refresh="10s"), -2, True)
+    assert run(seldom, *slow, every_s=1) == [None] * len(slow)
+    assert "rate" in run(PointSense(spec(max_rate="0.023"), -2, True), *slow, every_s=1)
+
+
+def test_a_counter_beyond_a_wrong_modulus_does_not_roll_over() -> None:
+    sense = PointSense(spec(modulus=1000, max_rate="1"), 0, True)
+    assert run(sense, 5000, 4990) == [None, "decreased"]
 
 
 def test_a_value_with_a_reason_already_is_no_ground_for_comparison() -> None:
@@ -150,7 +191,7 @@ def test_what_happened_between_two_lives_is_judged_by_the_first_value_of_the_sec
     assert recalled(73_333).judge(later, 70_000) == "decreased"
     assert recalled(9_990, modulus=10_000).judge(later, 4) == "rollover"
     assert recalled(100, max_rate=1).judge(later, 700) is None  # 600 in ten minutes are possible
-    assert recalled(100, max_rate=1).judge(later, 701) == "rate"
+    assert recalled(100, max_rate=1).judge(later, 702) == "rate"
     assert recalled(None).judge(later, 2) is None
 
 
@@ -176,8 +217,8 @@ def test_a_register_that_froze_before_a_restart_is_judged_back_to_the_earlier_li
     found = []
     for seconds in range(3600, 3660, 10):  # an hour without power does not count
         found.append(sense.judge(T0 + seconds * 1000, [7], {}, Ticket(seconds)))
-    assert [len(one) for one in found] == [0, 0, 0, 1, 0, 0]
-    assert [(one.since.seq, one.since.epoch) for one in found[3]] == [(41, "e")]
+    assert [len(one) for one in found] == [0, 0, 0, 0, 0, 1]
+    assert [(one.since.seq, one.since.epoch) for one in found[5]] == [(41, "e")]
 
 
 def test_a_register_known_to_be_frozen_stays_so_after_a_restart_and_is_not_told_again() -> None:
@@ -194,7 +235,7 @@ def test_a_register_known_to_be_frozen_stays_so_after_a_restart_and_is_not_told_
 def test_a_freeze_behind_a_row_that_cannot_be_named_is_told_of_this_life_alone() -> None:
     sense = GroupSense([meter(frozen="30s")], [0])
     sense.remember(before(7, Ticket()))
-    [later] = [one for s in range(10, 60, 10) for one in sense.judge(T0 + s * 1000, [7], {}, Ticket(s))]
+    [later] = [one for s in range(10, 80, 10) for one in sense.judge(T0 + s * 1000, [7], {}, Ticket(s))]
     assert (later.since.seq, later.since.epoch) == (10, "")
 
 
