@@ -122,6 +122,7 @@ class GroupMemory:
             quality["*"] = [*quality.get("*", []), *marks]
         stepped = self.lived.stepped(steps)
         write = stepped or mark is not None or bool(later) or self._due(tick, values, silent)
+        ticket.lost = not write
         return Judged(write, silent, "clock-step" if stepped else self._reason(tick), quality, later, ticket)
 
     def left_out(self, silent: bool) -> None:
@@ -129,6 +130,12 @@ class GroupMemory:
         why = "no-answer" if silent else "unchanged"
         self._why = why if self._why in ("", why) else "overrun"
         self._left_out += 1
+
+    def refused(self, judged: Judged) -> None:
+        """Note that the store had no room for a row."""
+        judged.row.lost = True
+        for later in judged.later:
+            self.sense.tell_again(later)
 
     def written(self, tick: int, steps: int, values: Sequence[Value], silent: bool) -> None:
         """Note that the store took a row."""

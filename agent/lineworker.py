@@ -232,12 +232,14 @@ class LineWorker:
         )
         if not taken:
             counts.refused_rows += 1
+            memory.refused(judged)
             return
         memory.written(tick, steps, values, judged.silent)
         counts.rows += 1
         counts.readings += len(values)
         for later in judged.later:
-            self._sink.append_judgement(number, later, self._clock.now_ms())
+            if not self._sink.append_judgement(number, later, self._clock.now_ms()):
+                memory.sense.tell_again(later)
 
         self._replan(group.group.device)
 

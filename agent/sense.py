@@ -38,6 +38,8 @@ class Ticket:
     """Whether it has any value: if so, the first row of the next life is compared with it."""
     epoch: str = ""
     """The earlier life; empty: this one."""
+    lost: bool = False
+    """It was left out, or the store had no room for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,10 +182,16 @@ class PointSense:
             before = self._same[2]
             self._same, self._watched = (tick, value, before if before.epoch else row), True
             self._again = 0
+        if self._same[2].lost:  # a judgement can only begin with a row that is there
+            self._same = (self._same[0], value, row)
         if tick - self._same[0] < self._frozen_ms or self._again < FROZEN_READINGS:
             return False, None
         self._told_frozen = True
         return True, self._same[2]
+
+    def tell_again(self) -> None:
+        """Take what was told last for not told: nobody could write it down."""
+        self._told_frozen = False
 
     @property
     def frozen_rule(self) -> str:
@@ -210,6 +218,12 @@ class GroupSense:
         for index, _, sense in self._senses:
             frozen = index in before.frozen
             sense.recall(before.tick, before.values[index], before.row, frozen, before.sure)
+
+    def tell_again(self, later: Later) -> None:
+        """Tell a judgement once more, if it still holds: nobody could write it down."""
+        for index, _, sense in self._senses:
+            if index == later.point:
+                sense.tell_again()
 
     def judge(
         self,

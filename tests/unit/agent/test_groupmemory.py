@@ -107,3 +107,44 @@ def test_a_step_of_the_clock_is_always_written() -> None:
     stepped = remembered.judge(T0 + EVERY, 1, [2300, 500], {}, unsure=False)
     assert stepped.write
     assert stepped.reason == "clock-step"
+
+
+def freezing(sequence: list[int]) -> list[tuple[int, list[int | None]]]:
+    """Return (poll, polls since which a freeze is judged) of each row that says so; polls are 10 s apart."""
+    points = (point("PhVphA", 0, sense={"frozen": "30s"}),)
+    whole = GroupMemory(points, (-1,), EVERY, Lived(), 0, ByException(600_000, (Decimal("0.5"),)))
+    told = []
+    for index, volts in enumerate(sequence):
+        tick = T0 + index * EVERY
+        judged = whole.judge(tick, 0, [volts], {}, unsure=False)
+        if judged.write:
+            judged.row.seq = index
+            whole.written(tick, 0, [volts], judged.silent)
+        else:
+            whole.left_out(judged.silent)
+        if judged.later:
+            told.append((index, [one.since.seq for one in judged.later]))
+    return told
+
+
+def test_a_freeze_is_judged_since_its_first_row_also_where_rows_are_left_out() -> None:
+    assert freezing([2300] * 8) == [(5, [0])]
+
+
+def test_a_freeze_that_began_in_a_row_that_was_left_out_is_judged_since_the_row_that_tells_it() -> None:
+    assert freezing([2300, *[2301] * 7]) == [(6, [6])]
+
+
+def test_a_judgement_whose_row_was_refused_is_told_with_the_next_row() -> None:
+    points = (point("PhVphA", 0, sense={"frozen": "30s"}),)
+    whole = GroupMemory(points, (-1,), EVERY, Lived(), 0)
+    found = []
+    for index in range(8):
+        judged = whole.judge(T0 + index * EVERY, 0, [2300], {}, unsure=False)
+        judged.row.seq = index
+        if index in (0, 5):
+            whole.refused(judged)
+        else:
+            whole.written(T0 + index * EVERY, 0, [2300], judged.silent)
+            found += [(index, one.since.seq) for one in judged.later]
+    assert found == [(6, 1)]

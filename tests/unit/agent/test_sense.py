@@ -154,6 +154,24 @@ def test_a_counter_beyond_a_wrong_modulus_does_not_roll_over() -> None:
     assert run(sense, 5000, 4990) == [None, "decreased"]
 
 
+def test_a_freeze_is_judged_from_the_first_row_that_is_there() -> None:
+    sense = GroupSense([meter(frozen="30s")], [0])
+    rows = [Ticket(100 + index, lost=index < 3) for index in range(6)]
+    found = [one for i, row in enumerate(rows) for one in sense.judge(T0 + i * 10_000, [7], {}, row)]
+    assert [later.since.seq for later in found] == [103]
+
+
+def test_a_judgement_that_could_not_be_written_down_is_told_again_while_it_holds() -> None:
+    sense = GroupSense([meter(frozen="30s")], [0])
+    told = []
+    for index, value in enumerate([7, 7, 7, 7, 7, 7, 7, 8, 8]):
+        later = sense.judge(T0 + index * 10_000, [value], {}, Ticket(100 + index))
+        told.append([one.since.seq for one in later])
+        for one in later[: index < 6]:
+            sense.tell_again(one)
+    assert told == [[], [], [], [], [], [100], [100], [], []]
+
+
 def test_a_value_with_a_reason_already_is_no_ground_for_comparison() -> None:
     sense = GroupSense([meter(max_rate="1")], [0])
     sense.judge(T0, [100], {}, Ticket())
