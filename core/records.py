@@ -160,7 +160,7 @@ class Alarm(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="alarm"
 
 
 class Outcome(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="outcome", omit_defaults=True):
-    """What became of a command (lane ``control``): reserved, no gateway sends it before commands exist."""
+    """What became of a command (lane ``control``): one record a step, by its issuer's id."""
 
     seq: Sequence
     at: Instant
@@ -171,6 +171,8 @@ class Outcome(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="outc
     value: Value = None
     reasons: list[str] = []
     text: str = ""
+    entity: str = ""
+    """Whose command it is."""
     x: Extra = {}
 
 

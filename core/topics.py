@@ -71,6 +71,26 @@ def audit_filter() -> str:
     return f"{ROOT}/+/evt/audit"
 
 
+def command_topic(gateway: str, entity: str, device: str) -> str:
+    """Return the topic on which an entity commands a device; never retained."""
+    return f"{ROOT}/{gateway}/cmd/{entity}/{device}"
+
+
+def command_filter(gateway: str) -> str:
+    """Return the subscription of a gateway to its commands."""
+    return f"{ROOT}/{gateway}/cmd/+/+"
+
+
+def command_parts(topic: str, gateway: str) -> tuple[str, str] | None:
+    """Return entity and device of a command's topic, None when it is another topic."""
+    parts = topic.split("/")
+    if len(parts) != 6 or "/".join(parts[:4]) != f"{ROOT}/{gateway}/cmd":
+        return None
+    if name_fault(parts[4]) or name_fault(parts[5]):
+        return None
+    return parts[4], parts[5]
+
+
 def stream_filter(entity: str) -> str:
     """Return the subscription of a collector: every gateway, every lane of one entity."""
     return f"{ROOT}/+/stream/{entity}/+"

@@ -66,6 +66,39 @@ AUDIT_TABLES: Final = (
        ) STRICT""",
 )
 
+CONTROL_TABLES: Final = (
+    # Every command that came in time, for as long as somebody could send it again.
+    """CREATE TABLE command (
+         entity TEXT NOT NULL, id TEXT NOT NULL, digest TEXT NOT NULL, expires_ms INTEGER NOT NULL,
+         state TEXT NOT NULL, code TEXT NOT NULL, at_ms INTEGER NOT NULL, body BLOB NOT NULL,
+         PRIMARY KEY (entity, id)
+       ) STRICT, WITHOUT ROWID""",
+    # The latest instant of issue of each entity for each point: what is older comes too late.
+    """CREATE TABLE last_issued (
+         entity TEXT NOT NULL, device TEXT NOT NULL, point TEXT NOT NULL, issued_ms INTEGER NOT NULL,
+         PRIMARY KEY (entity, device, point)
+       ) STRICT, WITHOUT ROWID""",
+    # Controls that are not ended.
+    """CREATE TABLE control (
+         entity TEXT NOT NULL, id TEXT NOT NULL, device TEXT NOT NULL, point TEXT NOT NULL,
+         verb TEXT NOT NULL, grant_id TEXT NOT NULL, revision INTEGER NOT NULL, level INTEGER NOT NULL,
+         preemptible TEXT NOT NULL, value TEXT NOT NULL, restore_to TEXT, hold TEXT NOT NULL,
+         on_comm_loss TEXT NOT NULL, comm_loss_after_s INTEGER NOT NULL, opt_out TEXT NOT NULL,
+         begin_ms INTEGER NOT NULL, end_ms INTEGER NOT NULL, state TEXT NOT NULL,
+         changed_ms INTEGER NOT NULL, why TEXT NOT NULL,
+         PRIMARY KEY (entity, id)
+       ) STRICT, WITHOUT ROWID""",
+    """CREATE TABLE budget (
+         grant_id TEXT NOT NULL, device TEXT NOT NULL, unit TEXT NOT NULL, first TEXT NOT NULL,
+         controls INTEGER NOT NULL, seconds INTEGER NOT NULL,
+         PRIMARY KEY (grant_id, device, unit, first)
+       ) STRICT, WITHOUT ROWID""",
+    """CREATE TABLE written (
+         device TEXT NOT NULL, point TEXT NOT NULL, at_ms INTEGER NOT NULL,
+         PRIMARY KEY (device, point)
+       ) STRICT, WITHOUT ROWID""",
+)
+
 CHAINED_AUDIT: Final = (
     # Hash of the entry and the leaf before it; entries of the first version get theirs at opening.
     "ALTER TABLE event ADD COLUMN leaf BLOB",
@@ -87,7 +120,7 @@ CHAINED_AUDIT: Final = (
 
 MIGRATIONS: Final[dict[str, tuple[tuple[str, ...], ...]]] = {
     "readings": (RECORD_TABLES,),
-    "control": ((*RECORD_TABLES, ROOM_TABLE),),
+    "control": ((*RECORD_TABLES, ROOM_TABLE), CONTROL_TABLES),
     "audit": ((*AUDIT_TABLES, ROOM_TABLE), CHAINED_AUDIT),
 }
 """For each file: the statements that lead from version n to n + 1."""

@@ -124,7 +124,11 @@ class EntityView:
                 groups = self._groups.get(record.device, ())
                 seen = not record.device or any(self.sees(group, record.at) for group in groups)
                 return record if seen else None
-            case ManifestRecord() | Outcome() | Extension():
+            case Outcome():
+                groups = self._groups.get(record.device, ())
+                issued = record.entity == self.entity
+                return record if issued or any(self.sees(group, record.at) for group in groups) else None
+            case ManifestRecord() | Extension():
                 return None  # a manifest lies apart; whose the others are, the version that writes them says
             case _:
                 assert_never(record)

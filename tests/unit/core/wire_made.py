@@ -207,6 +207,7 @@ _outcomes = st.builds(
     value=values,
     reasons=st.lists(texts, max_size=2),
     text=texts,
+    entity=texts,
     x=extras,
 )
 _manifest_records = st.builds(ManifestRecord, seq=sequences, hash=digests, manifest=manifests(), x=extras)

@@ -8,6 +8,7 @@ from policies.reasons import reasons, table
 ROOT = Path(__file__).parents[3]
 DOCUMENT = (ROOT / "docs" / "policy.md").read_text("utf-8")
 SOURCES = "\n".join(path.read_text("utf-8") for path in sorted((ROOT / "policies").glob("*.py")))
+TAKING = "\n".join(path.read_text("utf-8") for path in sorted((ROOT / "agent" / "control").glob("*.py")))
 ADDCAUSES = {1, 2, 7, 8, 9, 10, 16, 20, 25, 26, 27}
 RESPONSES = {1, 4, 252, 253, 254}
 
@@ -17,8 +18,11 @@ def test_the_table_of_the_document_is_that_of_the_list() -> None:
 
 
 def test_every_code_that_is_given_is_in_the_list_and_the_other_way_round() -> None:
-    given = set(re.findall(r'Finding\(\s*"([a-z-]+)"', SOURCES))
-    assert given | {"ok", "no-grant"} == set(reasons())
+    given = set(re.findall(r'(?:Finding|EnvelopeError)\(\s*"([a-z-]+)"', SOURCES))
+    # Where a command is taken: replay, order, the journal and the audit.
+    taken = {"retained", "id-reused", "out-of-order", "journal-lost", "audit-unavailable"}
+    assert all(f'"{code}"' in TAKING for code in taken)
+    assert given | taken | {"ok", "no-grant"} == set(reasons())
 
 
 def test_codes_are_of_the_two_standards() -> None:

@@ -245,11 +245,18 @@ def test_alarm_about_a_device_is_told_to_its_owners_of_that_instant(
 
 
 @pytest.mark.parametrize(
-    "record",
-    [Outcome(1, 5, "c-1", "confirmed", "feeder"), Extension(1, 5, "later", {"feeder": 1})],
-    ids=["outcome", "x"],
+    ("device", "at", "told_to"),
+    [("flat", MOVED, ["ben", "esco"]), ("unknown", 5, ["esco"]), ("", 5, ["esco"])],
 )
-def test_records_whose_owner_this_version_cannot_tell_are_told_to_nobody(record: Record) -> None:
+def test_outcome_of_a_command_is_told_to_its_issuer_and_to_the_owners_of_that_instant(
+    device: str, at: int, told_to: list[str]
+) -> None:
+    outcome = Outcome(1, at, "c-1", "confirmed", device, entity="esco")
+    assert sorted(entity for entity in {*ENTITIES, "esco"} if told(entity, outcome)) == told_to
+
+
+def test_records_whose_owner_this_version_cannot_tell_are_told_to_nobody() -> None:
+    record = Extension(1, 5, "later", {"feeder": 1})
     assert [told(entity, record) for entity in ENTITIES] == [None] * len(ENTITIES)
 
 

@@ -1,0 +1,1 @@
+"""Controls: taking commands, deciding them, carrying them out and putting everything back."""

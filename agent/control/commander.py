@@ -1,0 +1,211 @@
+"""The commander put together: what runs is looked at first, commands are taken, and all of it is put back.
+
+Before the first poll: a control that ran when the agent ended goes on only if its end lies ahead by a
+synchronised clock and its value reads back; every other one is put back at once.
+An orderly stop puts back all but those that the device's own timer ends.
+
+Not here: deciding (`agent.control.taker`), the course of one control (`agent.control.course`).
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import AsyncIterator, Sequence
+from typing import Final
+
+from agent.control import journal
+from agent.control.actuator import Actuator
+from agent.control.course import Course
+from agent.control.courses import Courses
+from agent.control.desk import Desk
+from agent.control.inforce import InForce
+from agent.control.life import Control, State
+from agent.control.optouts import OptOuts
+from agent.control.taker import Taker
+from policies.assignment import OptOut
+
+log = logging.getLogger(__name__)
+
+LOOK_S: Final = 0.5
+"""How often opt-outs and lost contact are looked at."""
+STOP_S: Final = 20.0
+"""How long an orderly stop waits for controls to be put back."""
+RUNNING: Final = (State.CONFIRMED, State.UNVERIFIED)
+
+
+class Commander:
+    """All controls of one gateway."""
+
+    def __init__(
+        self,
+        gateway: str,
+        in_force: InForce,
+        desk: Desk,
+        actuators: Sequence[Actuator],
+        opt_outs: OptOuts,
+        *,
+        store_is_new: bool,
+        rng: random.Random | None = None,
+    ) -> None:
+        """Prepare; nothing is read or written before :meth:`running`."""
+        self.courses = Courses()
+        self._actuators = {(one.device, one.point.name): one for one in actuators}
+        self._desk = desk
+        self._opt_outs = opt_outs
+        self._store_is_new = store_is_new
+        self.taker = Taker(
+            gateway,
+            in_force,
+            desk,
+            self._actuators,
+            self.courses,
+            opt_outs.now,
+            rng or random.SystemRandom(),
+        )
+
+    def snapshot(self) -> dict[str, object]:
+        """Return the state for the status file."""
+        return {
+            "controls": [
+                {
+                    "command": one.id,
+                    "entity": one.entity,
+                    "device": one.device,
+                    "point": one.point,
+                    "value": str(one.value),
+                    "state": one.state.value,
+                    "begin_ms": one.begin_ms,
+                    "end_ms": one.end_ms,
+                }
+                for one in self.courses.controls
+            ],
+            "no_commands": dict(self.taker.counts),
+            "dropped": self.taker.inbox.dropped,
+        }
+
+    # --- start
+
+    async def _begin(self) -> None:
+        """Look at what ran when the agent ended."""
+        clock = self._desk.clock
+        now = clock.now_ms()
+        await self._desk.call(lambda db: journal.begin(db, now, store_is_new=self._store_is_new))
+        memory = await self._desk.call(journal.remember)
+        self.taker.remember(memory)
+        self._desk.changed.update(memory.changed)
+        sure = clock.state() == "synchronised"
+        for control in memory.controls:
+            actuator = self._actuators.get((control.device, control.point))
+            if actuator is None:
+                self._orphan(control)
+                continue
+            course = Course(control, actuator, self._desk, self.taker.may_begin)
+            if not control.started:
+                if control.begin_ms < now:
+                    course.end("too-late")
+                self.courses.start(course, course.run())
+            elif sure and control.end_ms > now and control.state is not State.RESTORING:
+                self.courses.start(course, self._look_first(course))
+            else:
+                course.end("restarted")
+                await course.prepare_to_put_back()
+                self.courses.start(course, course.run())
+        if memory.born_ms == now:
+            self._look_at_everything()
+        # Their acts lie in the lanes when the workers begin.
+        for _ in range(3):
+            await asyncio.sleep(0)
+
+    async def _look_first(self, course: Course) -> None:
+        control = course.control
+        shown = await course.actuator.show(self._desk.lanes[course.actuator.line])
+        if course.actuator.shows(shown, control.value):
+            if control.state not in RUNNING:
+                state = State.CONFIRMED if course.actuator.proves else State.UNVERIFIED
+                course.control = await self._desk.step(control, state, "goes-on", "", shown.value)
+            course.go_on()
+        else:
+            course.end("restarted")
+        await course.run()
+
+    def _orphan(self, control: Control) -> None:
+        sentence = (
+            f"command {control.id} of {control.entity} holds {control.point} of {control.device}, which is "
+            "not configured any more: put it back by hand"
+        )
+        log.error("%s", sentence)
+        self._desk.alarm("control-orphaned", True, sentence, control.device)
+
+    def _look_at_everything(self) -> None:
+        """The journal was lost, nobody knows what runs: what is not at its default is told."""
+        for actuator in self._actuators.values():
+            self.courses.spawn(f"looking at {actuator.device}", self._look_at(actuator))
+
+    async def _look_at(self, actuator: Actuator) -> None:
+        shown = await actuator.present(self._desk.lanes[actuator.line])
+        if actuator.shows(shown, actuator.default):
+            return
+        found = f"shows {shown.value}" if shown.value is not None else f"cannot be read ({shown.why})"
+        sentence = (
+            f"the journal of controls was lost, and {actuator.point.name} of {actuator.device} {found}, not "
+            f"{actuator.default}: find out who ordered it, and put it back"
+        )
+        log.error("%s", sentence)
+        self._desk.alarm("control-unknown", True, sentence, actuator.device)
+
+    # --- running and stopping
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Own what runs; entered before the lines are polled, left when they no longer are."""
+        async with self.courses.tasks():
+            await self._begin()
+            self.courses.spawn("commands", self.taker.run())
+            self.courses.spawn("control-watch", self._watch())
+            yield
+
+    async def _watch(self) -> None:
+        while True:
+            opt_outs = self._opt_outs.now()
+            for course in self.courses.all():
+                control = course.control
+                if control.opt_out != "none" and any(_concerns(one, control) for one in opt_outs):
+                    if control.opt_out == "any_time" or not control.started:
+                        course.end("opted-out")
+                elif (
+                    control.state in RUNNING
+                    and control.on_comm_loss == "restore"
+                    and self.taker.silent_s(control.entity) > control.comm_loss_after_s
+                ):
+                    course.end("contact-lost")
+            await asyncio.sleep(LOOK_S)
+
+    async def stop(self) -> None:
+        """Put back what the device does not end by itself, while the lines are still served.
+
+        The next start goes on with what takes longer.
+        """
+        waiting = []
+        for course in self.courses.all():
+            control = course.control
+            if control.state in RUNNING and control.hold == "timer":
+                course.leave()
+                waiting.append(course)
+            elif control.started:
+                course.end("stopped")
+                waiting.append(course)
+        try:
+            async with asyncio.timeout(STOP_S):
+                for course in waiting:
+                    await course.over.wait()
+        except TimeoutError:
+            log.error("not every control could be put back in time: the next start goes on with it")
+
+
+def _concerns(one: OptOut, control: Control) -> bool:
+    return (
+        (one.device is None or one.device == control.device)
+        and (one.entity is None or one.entity == control.entity)
+        and (one.grant is None or one.grant == control.grant)
+    )

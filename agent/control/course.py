@@ -1,0 +1,234 @@
+"""The course of one control: wait, write once, see that it was obeyed, hold, put back until that shows.
+
+The value is written at most once.  Putting it back is repeated with growing pauses, and an alarm, until the
+feedback shows it, over any number of restarts.  Time runs on the monotonic clock from the write on.
+Relies on `agent.control.actuator` for the acts and on `agent.control.desk` for writing each step down
+first.  Not here: whether it may begin (``may_begin``), and who ends it early.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from decimal import Decimal
+from typing import Final
+
+from agent.control.actuator import Actuator, Shown
+from agent.control.desk import Desk
+from agent.control.life import TOUCHED, Control, State
+from core.errors import FieldError
+from drivers.modbus.link import reason_of
+
+log = logging.getLogger(__name__)
+
+SETTLE_S: Final = (0.0, 0.2, 0.3, 0.5, 1.0, 1.5, 1.5)
+"""Pauses before each look at the feedback: five seconds in all (a guess; types do not say)."""
+FIRST_PAUSE_S: Final = 1.0
+LONGEST_PAUSE_S: Final = 60.0
+TRIES_BEFORE_ALARM: Final = 3
+LOOK_S: Final = 1.0
+"""The wall clock is looked at so often while a beginning is waited for: it may be stepped."""
+
+_WITHOUT_A_WRITE: Final = {"superseded": State.SUPERSEDED, "left": State.LEFT}
+
+GIVE_WAY_S: Final = 30.0
+"""How long a control that takes over waits for the one before it."""
+MayBegin = Callable[[Control], Awaitable[tuple[str, ...]]]
+"""Judges a control again when its time has come; returns codes why it may not begin."""
+
+
+class Course:
+    """One control on its way."""
+
+    def __init__(
+        self,
+        control: Control,
+        actuator: Actuator,
+        desk: Desk,
+        may_begin: MayBegin,
+        ends: tuple["Course", ...] = (),
+    ) -> None:
+        """Take a control as the journal has it; ``ends`` are courses that give way to it."""
+        self.control = control
+        self.actuator = actuator
+        self._desk = desk
+        self._lane = desk.lanes[actuator.line]
+        self._may_begin = may_begin
+        self._ends = ends
+        self._stop = asyncio.Event()
+        self._why = ""
+        self._until = 0.0
+        """Monotonic end of the control."""
+        self.over = asyncio.Event()
+
+    def end(self, why: str) -> None:
+        """End it now; the first reason counts."""
+        if not self._stop.is_set():
+            self._why = why
+            self._stop.set()
+
+    async def run(self) -> None:
+        """Go on from the state in the journal to the end."""
+        try:
+            if self.control.state is State.ACCEPTED and not await self._begin():
+                return
+            if self.control.state in (State.CONFIRMED, State.UNVERIFIED):
+                await self._hold()
+            if self.control.state in TOUCHED:
+                await self._put_back()
+        finally:
+            self.over.set()
+
+    def leave(self) -> None:
+        """Let the device's own timer end it: the agent stops."""
+        self.end("left")
+
+    async def prepare_to_put_back(self) -> None:
+        """Write down that it is being put back, so that the act itself is the first thing on its line."""
+        if self.control.state is not State.RESTORING:
+            await self._step(State.RESTORING, self._why)
+
+    def go_on(self) -> None:
+        """Reckon the end after a restart by the wall clock, which must be right."""
+        left = (self.control.end_ms - self._desk.clock.now_ms()) / 1000
+        self._until = self._desk.clock.mono() + left
+
+    # --- beginning
+
+    async def _begin(self) -> bool:
+        clock = self._desk.clock
+        while (left := (self.control.begin_ms - clock.now_ms()) / 1000) > 0:
+            if await self._ended_within(min(left, LOOK_S)):
+                await self._step(State.CANCELLED, self._why)
+                return False
+        if self._stop.is_set():
+            await self._step(State.CANCELLED, self._why)
+            return False
+        codes = await self._may_begin(self.control)
+        length = (self.control.end_ms - clock.now_ms()) / 1000
+        if not codes and length <= 0:
+            codes = ("too-late",)
+        if codes:
+            await self._step(State.REFUSED, codes[0], ", ".join(codes))
+            return False
+        if not await self._others_gave_way():
+            await self._step(State.REFUSED, "busy", "the control before it is not over")
+            return False
+        length = (self.control.end_ms - clock.now_ms()) / 1000
+        await self._write(length)
+        return True
+
+    async def _others_gave_way(self) -> bool:
+        for other in self._ends:
+            other.end("superseded")
+        try:
+            async with asyncio.timeout(GIVE_WAY_S):
+                for other in self._ends:
+                    await other.over.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def _write(self, length_s: float) -> None:
+        control, actuator = self.control, self.actuator
+        try:
+            hold_s = actuator.hold_s(length_s)
+            actuator.check(control.value, hold_s)
+        except ValueError as error:
+            await self._step(State.REFUSED, "value-range", str(error))
+            return
+        await self._step(State.DISPATCHED)
+        self._until = self._desk.clock.mono() + length_s
+        failed = text = ""
+        try:
+            await actuator.write(self._lane, control.value, hold_s)
+        except FieldError as error:
+            failed, text = reason_of(error), str(error)
+        shown = await self._settled(control.value)
+        if actuator.shows(shown, control.value):
+            state = State.CONFIRMED if actuator.proves else State.UNVERIFIED
+            await self._step(state, "", text, shown.value)
+        elif not failed and shown.why == "unreadable":
+            await self._step(State.UNVERIFIED, "no-feedback")
+        else:
+            what = "not-obeyed" if shown.value is not None else "no-answer"
+            await self._step(State.FAILED, failed or what, text or shown.why, shown.value)
+
+    async def _settled(self, value: Decimal) -> Shown:
+        shown = Shown(None, "unreadable")
+        for pause in SETTLE_S:
+            await asyncio.sleep(pause)
+            shown = await self.actuator.show(self._lane)
+            if self.actuator.shows(shown, value) or shown.why == "unreadable":
+                break
+        return shown
+
+    # --- holding and putting back
+
+    async def _hold(self) -> None:
+        await self._ended_within(self._until - self._desk.clock.mono())
+
+    async def _ended_within(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(max(seconds, 0)):
+                await self._stop.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def _put_back(self) -> None:
+        if self._why in _WITHOUT_A_WRITE and self.control.state is not State.FAILED:
+            await self._step(_WITHOUT_A_WRITE[self._why], self._why)
+            return
+        if self.control.state is not State.RESTORING:
+            await self._wait_for_minimum()
+            await self._step(State.RESTORING, self._why or "ended")
+        pause, tries = FIRST_PAUSE_S, 0
+        while not await self._back():
+            tries += 1
+            if tries == TRIES_BEFORE_ALARM:
+                self._alarm(True, f"does not go back to {self._goal}: somebody has to look")
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE_S)
+        if tries >= TRIES_BEFORE_ALARM:
+            self._alarm(False, f"went back to {self._goal}")
+
+    @property
+    def _goal(self) -> Decimal:
+        """What it goes back to: what was decided where that needs no hold of its own, else the default."""
+        wanted = self.control.restore_to
+        if wanted is None or self.actuator.hold_s(1) is not None:
+            return self.actuator.default
+        return wanted
+
+    async def _wait_for_minimum(self) -> None:
+        """Minimum on and off times delay putting back and never cancel it."""
+        limits = self.actuator.limits
+        least = limits.min_on_s if self.control.value else limits.min_off_s
+        since = self._desk.changed.get((self.control.device, self.control.point), 0)
+        left = since / 1000 + least - self._desk.clock.now_ms() / 1000
+        if 0 < left <= least:
+            await asyncio.sleep(left)
+
+    async def _back(self) -> bool:
+        """Write it back once and look; True when that shows, or when nothing could show it."""
+        goal, text = self._goal, ""
+        try:
+            await self.actuator.write(self._lane, goal, None)
+        except (FieldError, ValueError) as error:
+            text = str(error)
+        shown = await self._settled(goal)
+        if self.actuator.shows(shown, goal):
+            await self._step(State.RESTORED, "", text, shown.value)
+            return True
+        if not text and shown.why == "unreadable":
+            await self._step(State.RESTORED, "no-feedback")
+            return True
+        log.warning("command %s: %s is not back at %s: %s", self.control.id, self.control.device, goal, text)
+        return False
+
+    def _alarm(self, raised: bool, what: str) -> None:
+        sentence = f"device {self.control.device}, point {self.control.point}: {what}"
+        self._desk.alarm("restore-failing", raised, sentence, self.control.device)
+
+    async def _step(self, state: State, why: str = "", text: str = "", shown: Decimal | None = None) -> None:
+        self.control = await self._desk.step(self.control, state, why, text, shown)

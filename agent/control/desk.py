@@ -1,0 +1,114 @@
+"""What every control needs of the gateway: the journal, the audit, outcomes, alarms, clock, and the lanes.
+
+One place through which a step is taken: it is written down, then told.  Relies on the store.  Not here:
+deciding (`agent.control.taker`) and the course of a control (`agent.control.course`).
+"""
+
+import logging
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
+from typing import TypeVar
+
+from agent.clock import Clock
+from agent.commandlane import CommandLane
+from agent.control import journal
+from agent.control.life import Control, State
+from agent.store.store import Store
+from core.records import Outcome
+from policies.forms import number_text
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+ChangedAt = Callable[[str, str], int]
+
+
+class Desk:
+    """The gateway as controls see it."""
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        lanes: Mapping[str, CommandLane],
+        on_alarm: Callable[[str, bool, str, str], None],
+        published: Callable[[], None],
+    ) -> None:
+        """Prepare.
+
+        Args:
+            store: journal, audit and outcomes.
+            clock: wall and monotonic time.
+            lanes: by the name of the line.
+            on_alarm: (code, raised, sentence, device).
+            published: called when something was audited that should be published soon.
+        """
+        self.clock = clock
+        self.lanes = lanes
+        self.alarm = on_alarm
+        self.changed: dict[tuple[str, str], int] = {}
+        """When the gateway last wrote to a (device, point)."""
+        self._store = store
+        self._published = published
+
+    async def call(self, job: Callable[[sqlite3.Connection], T]) -> T:
+        """Run a job on the journal: it is on the disk when this returns."""
+        return await self._store.call(self._store.control, lambda file: job(file.db))
+
+    async def step(
+        self, control: Control, state: State, why: str = "", text: str = "", shown: Decimal | None = None
+    ) -> Control:
+        """Take the next step of a control: written down first, then told."""
+        now = self.clock.now_ms()
+        after = await self.call(lambda db: journal.step(db, control, state, now, why))
+        if state in (State.DISPATCHED, State.RESTORING):
+            self.changed[control.device, control.point] = now
+        reasons = [why] if why else []
+        self.tell(after.entity, after.id, state, after.device, after.point, reasons, text, shown)
+        self.note("control", {"command": after.id, "entity": after.entity, "state": state.value, "why": why})
+        return after
+
+    def tell(
+        self,
+        entity: str,
+        command: str,
+        state: State,
+        device: str,
+        point: str,
+        reasons: Sequence[str] = (),
+        text: str = "",
+        shown: Decimal | None = None,
+        **more: int | str,
+    ) -> None:
+        """Say on the control lane what became of a command."""
+        at = self.clock.now_ms()
+        value = None if shown is None else number_text(shown)
+        log.info("command %s of %s: %s %s", command, entity, state.value, " ".join(reasons))
+        told = self._store.append_control(
+            at,
+            lambda seq: Outcome(
+                seq=seq,
+                at=at,
+                command=command,
+                entity=entity,
+                state=state.value,
+                device=device,
+                point=point,
+                value=value,
+                reasons=list(reasons),
+                text=text,
+                x=dict(more),
+            ),
+        )
+        if not told:
+            log.error("the outcome of command %s could not be kept: %s", command, state.value)
+
+    def note(self, kind: str, body: dict[str, object]) -> None:
+        """Append to the audit; what cannot be written now waits."""
+        self._store.audit(kind, body, self.clock.now_ms())
+        self._published()
+
+    async def noted(self, kind: str, body: dict[str, object]) -> None:
+        """Append to the audit, or raise `AuditUnavailable`: what it tells must then not be done."""
+        await self._store.audited(kind, body, self.clock.now_ms())
+        self._published()

@@ -1,0 +1,345 @@
+"""Taking a command: verify, once and in order, decide, audit, answer.
+
+    Arrival -> envelope -> journal.admit -> facts -> decide -> audit -> Course, or a refusal with its codes
+
+What has no valid signature is counted, and neither journal nor audit nor anybody's outcome tells of it.
+Cancelling needs no audit and no fresh policy: only that it is signed by who may.  Relies on
+`agent.control.desk`.  Not here: what a control does (`agent.control.course`), starting and stopping
+(`agent.control.commander`).
+"""
+
+import asyncio
+import logging
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from agent.control import gather, journal
+from agent.control.actuator import Actuator
+from agent.control.course import Course
+from agent.control.courses import Courses
+from agent.control.desk import Desk
+from agent.control.inbox import Arrival, Inbox
+from agent.control.inforce import InForce
+from agent.control.life import Control, State
+from core.errors import AuditUnavailable, StoreError
+from policies.assignment import OptOut
+from policies.command import Command
+from policies.decide import decide
+from policies.decision import Decision, Plan
+from policies.envelope import EnvelopeError, Opened, open_envelope
+from policies.facts import UNKNOWN, Contact, Period, Unknown, Used
+from policies.grant import Verb
+from policies.roster import Key
+
+log = logging.getLogger(__name__)
+
+TELL_S: Final = 60.0
+"""How often the log says that messages without a valid signature come."""
+
+
+class Taker:
+    """Decides the commands of one gateway."""
+
+    def __init__(
+        self,
+        gateway: str,
+        in_force: InForce,
+        desk: Desk,
+        actuators: Mapping[tuple[str, str], Actuator],
+        courses: Courses,
+        opt_outs: Callable[[], tuple[OptOut, ...]],
+        rng: random.Random,
+    ) -> None:
+        """Prepare; :meth:`remember` is called before anything is taken."""
+        self.inbox = Inbox(gateway)
+        self.counts: Counter[str] = Counter()
+        """Messages that were no command of anybody, by code: a number, never one by one."""
+        self.memory = journal.Memory((), {}, {}, 0)
+        self._gateway = gateway
+        self._in_force = in_force
+        self._desk = desk
+        self._actuators = actuators
+        self._courses = courses
+        self._opt_outs = opt_outs
+        self._rng = rng
+        self._used: dict[Period, Used] = {}
+        self._heard: dict[str, float] = {}
+        self._begun = time.monotonic()
+        self._told_at = -TELL_S
+        self._since_ms = desk.clock.now_ms()
+
+    def remember(self, memory: journal.Memory) -> None:
+        """Take what the journal holds."""
+        self.memory = memory
+        self._used = dict(memory.used)
+
+    def heard_from(self, entity: str) -> None:
+        """Note a fresh beat, confirmation or command: contact is that, not a broker's connection."""
+        self._heard[entity] = time.monotonic()
+
+    def silent_s(self, entity: str) -> float:
+        """Return for how long an entity was not heard; who was never heard is reckoned from the start on."""
+        return time.monotonic() - self._heard.get(entity, self._begun)
+
+    async def run(self) -> None:
+        """Take for ever."""
+        while True:
+            arrival = await self.inbox.next()
+            try:
+                await self._take(arrival)
+            except StoreError as error:
+                # Fails closed: what could not be written down was not done, and may be sent again.
+                log.error("a command could not be taken: %s", error)
+            await asyncio.sleep(0)
+
+    async def _take(self, arrival: Arrival) -> None:
+        try:
+            opened = open_envelope(arrival.payload, self._key_of)
+            if (arrival.entity, arrival.device) != (opened.command.issuer.entity, opened.command.device):
+                raise EnvelopeError("malformed", "it came on the topic of another entity or device")
+        except EnvelopeError as error:
+            self._count(error)
+            return
+        command = opened.command
+        if arrival.retained:
+            await self._refuse(command, ("retained",))
+            return
+        now = self._desk.clock.now_ms()
+        found = await self._desk.call(
+            lambda db: journal.admit(db, command, opened.digest, arrival.payload, now, self.memory.born_ms)
+        )
+        if isinstance(found, journal.Known):
+            codes = [found.code] if found.code else []
+            self._tell(command, found.state, codes, "it came before; this is where it stands")
+            return
+        if found:
+            await self._refuse(command, (found,))
+            return
+        self.heard_from(command.issuer.entity)
+        if command.verb is Verb.CANCEL:
+            await self._cancel(opened, now)
+        else:
+            way = self._decide(opened, now)
+            if self._courses.full:
+                way.close()
+                await self._refuse(command, ("busy",), admitted=True)
+            else:
+                self._courses.spawn(f"deciding {command.id}", way)
+
+    def _key_of(self, entity: str, id_: str) -> Key | None:
+        book = self._in_force.rulebook
+        holder = None if book is None else book.holders(entity).get(id_)
+        return None if holder is None else holder.key
+
+    def _count(self, error: EnvelopeError) -> None:
+        self.counts[error.code] += 1
+        now = time.monotonic()
+        if now - self._told_at >= TELL_S:
+            self._told_at = now
+            log.warning("messages that are no command of anybody: %s; the last: %s", dict(self.counts), error)
+
+    # --- deciding
+
+    async def _decide(self, opened: Opened, received_ms: int) -> None:
+        command = opened.command
+        used = gather.Budgets(self._used, self.memory.born_ms)
+        decision = await self._decision(opened, received_ms, self._courses.controls, used)
+        try:
+            await self._desk.noted("decision", _audited(command, decision, self._in_force.versions))
+        except AuditUnavailable as error:
+            log.error("%s", error)
+            await self._refuse(command, ("audit-unavailable",), admitted=True)
+            return
+        if not decision.allowed:
+            await self._refuse(command, _codes(decision), admitted=True, audited=True)
+        elif decision.plan is not None:
+            await self._accept(command, decision.plan)
+
+    async def _decision(
+        self,
+        opened: Opened,
+        received_ms: int,
+        controls: Sequence[Control],
+        used: Mapping[Period, Used | Unknown],
+    ) -> Decision:
+        book, command = self._in_force.rulebook, opened.command
+        if book is None:
+            return Decision("no-policy")
+        place = (command.device, command.point)
+        actuator = self._actuators.get(place)
+        shown = None if actuator is None else await actuator.present(self._desk.lanes[actuator.line])
+        return decide(
+            command,
+            book,
+            gather.facts(
+                self._gateway,
+                self._desk.clock,
+                self._in_force,
+                opened.keys,
+                received_ms=received_ms,
+                others=[one for one in controls if (one.device, one.point) == place],
+                opt_outs=self._opt_outs(),
+                used=used,
+                contact=self._contact(command.issuer.entity),
+                type_limits=UNKNOWN if actuator is None else actuator.limits,
+                present=UNKNOWN if shown is None or shown.value is None else shown.value,
+                unchanged_since_ms=self._desk.changed.get(place, self._since_ms),
+                locked_out=False,
+            ),
+        )
+
+    def _contact(self, entity: str) -> Contact:
+        return Contact.FRESH if entity in self._heard else Contact.LOST
+
+    async def _accept(self, command: Command, plan: Plan) -> None:
+        actuator = self._actuators[command.device, command.point]
+        value = command.value
+        if plan.duration_s == 0 or value is None:
+            # Setting a clock is a write that nothing restores: not carried out yet, and never guessed.
+            await self._refuse(command, ("verb",), admitted=True)
+            return
+        now = self._desk.clock.now_ms()
+        begin = max(plan.begin_ms, now) + self._rng.randint(0, plan.random_start_s * 1000)
+        end = begin + plan.duration_s * 1000 + self._rng.randint(0, plan.random_end_s * 1000)
+        control = Control(
+            entity=command.issuer.entity,
+            id=command.id,
+            device=command.device,
+            point=command.point,
+            verb=command.verb.value,
+            grant=plan.grant,
+            revision=plan.revision,
+            level=plan.level,
+            preemptible=plan.preemptible,
+            value=value,
+            restore_to=plan.restore_to,
+            hold=plan.hold,
+            on_comm_loss=plan.on_comm_loss,
+            comm_loss_after_s=plan.comm_loss_after_s,
+            opt_out=plan.opt_out,
+            begin_ms=begin,
+            end_ms=min(end, plan.latest_end_ms),
+            state=State.ACCEPTED,
+            changed_ms=now,
+        )
+        await self._desk.call(lambda db: journal.accept(db, control, plan.reserve))
+        for one in plan.reserve:
+            before = self._used.get(one.period, Used(0, 0))
+            self._used[one.period] = Used(before.controls + one.count, before.seconds + one.seconds)
+        more: dict[str, int | str] = {"begin": control.begin_ms, "end": control.end_ms, "grant": plan.grant}
+        self._tell(command, State.ACCEPTED, (), "", **more, **self._in_force.versions)
+        ends = [
+            course
+            for course in self._courses.at(command.device, command.point)
+            if course.control.id in plan.ends
+        ]
+        course = Course(control, actuator, self._desk, self.may_begin, tuple(ends))
+        self._courses.start(course, course.run())
+
+    async def may_begin(self, control: Control) -> tuple[str, ...]:
+        """Judge a control again when its time has come: signatures, policy and facts of that moment."""
+        raw = await self._desk.call(lambda db: journal.envelope(db, control.key))
+        try:
+            opened = open_envelope(raw, self._key_of)
+        except EnvelopeError as error:
+            return (error.code,)
+        others = [one for one in self._courses.controls if one.key != control.key]
+        # Its budget is reserved already; what others used since then does not take it away.
+        decision = await self._decision(opened, control.changed_ms, others, {})
+        if not decision.allowed:
+            await self._desk.noted("decision", _audited(opened.command, decision, self._in_force.versions))
+        return () if decision.allowed else _codes(decision)
+
+    # --- cancelling and refusing
+
+    async def _cancel(self, opened: Opened, received_ms: int) -> None:
+        command, book = opened.command, self._in_force.rulebook
+        if book is None:
+            decision = Decision("no-policy")
+        else:
+            decision = decide(
+                command,
+                book,
+                gather.facts(
+                    self._gateway,
+                    self._desk.clock,
+                    self._in_force,
+                    opened.keys,
+                    received_ms=received_ms,
+                    others=self._courses.controls,
+                    opt_outs=(),
+                    used={},
+                    contact=Contact.FRESH,
+                    type_limits=UNKNOWN,
+                    present=UNKNOWN,
+                    unchanged_since_ms=UNKNOWN,
+                    locked_out=False,
+                ),
+            )
+        self._desk.note("decision", _audited(command, decision, self._in_force.versions))
+        if not decision.allowed:
+            await self._refuse(command, _codes(decision), admitted=True, audited=True)
+            return
+        ended = [
+            course
+            for course in self._courses.at(command.device, command.point)
+            if course.control.id == command.cancels
+        ]
+        for course in ended:
+            course.end("cancelled")
+        await self._answer(command, State.DONE, "" if ended else "nothing-runs")
+
+    async def _refuse(
+        self, command: Command, codes: Sequence[str], *, admitted: bool = False, audited: bool = False
+    ) -> None:
+        """Answer that it is not done, and why; only what was admitted has an answer in the journal."""
+        if not audited:
+            self._desk.note(
+                "refusal",
+                {"command": command.id, "entity": command.issuer.entity, "codes": list(codes)},
+            )
+        if admitted:
+            await self._answer(command, State.REFUSED, *codes)
+        else:
+            self._tell(command, State.REFUSED, codes)
+
+    async def _answer(self, command: Command, state: State, *codes: str) -> None:
+        entity, now = command.issuer.entity, self._desk.clock.now_ms()
+        first = codes[0] if codes else ""
+        await self._desk.call(lambda db: journal.note_answer(db, entity, command.id, state, first, now))
+        self._tell(command, state, [code for code in codes if code])
+
+    def _tell(
+        self, command: Command, state: State, codes: Sequence[str] = (), text: str = "", **more: int | str
+    ) -> None:
+        entity = command.issuer.entity
+        self._desk.tell(entity, command.id, state, command.device, command.point, codes, text, None, **more)
+
+
+def _codes(decision: Decision) -> tuple[str, ...]:
+    return decision.codes or (decision.code,)
+
+
+def _audited(command: Command, decision: Decision, versions: Mapping[str, int | str]) -> dict[str, object]:
+    issuer = command.issuer
+    return {
+        "command": command.id,
+        "entity": issuer.entity,
+        "application": issuer.application,
+        "individual": issuer.individual,
+        "device": command.device,
+        "point": command.point,
+        "verb": command.verb.value,
+        "value": None if command.value is None else str(command.value),
+        "purpose": command.purpose,
+        "emergency": command.emergency,
+        "allowed": decision.allowed,
+        "code": decision.code,
+        "codes": list(decision.codes),
+        "grant": None if decision.plan is None else decision.plan.grant,
+        "bypassed": [] if decision.plan is None else list(decision.plan.bypassed),
+        "versions": dict(versions),
+    }

@@ -1,0 +1,277 @@
+"""Commands on a simulated relay over a real socket: taken once, obeyed, shown, put back whatever happens."""
+
+from pathlib import Path
+
+import pytest
+
+from agent.clock import Clock
+from agent.control.optouts import write as write_opt_outs
+from policies.command import Issuer
+from policies.facts import Freshness
+from policies.forms import instant_text
+from policies.grant import Verb
+from simulator.pytest_plugin import Premises, Starter
+from tests.support.controlrig import DEVICE, OTHER_KEY, Documents, command, now_ms, rig, rulebook, signed
+
+PAST = instant_text(now_ms() - 180_000)
+pytestmark = [pytest.mark.field, pytest.mark.timeout(60)]
+
+
+@pytest.fixture
+def home(portico_premises: Starter) -> Premises:
+    return portico_premises("household")
+
+
+async def test_a_permitted_shed_is_executed_read_back_and_restored(home: Premises, tmp_path: Path) -> None:
+    async with rig(home, tmp_path) as gateway:
+        gateway.send(command(duration="3s"))
+        shown = await gateway.until("confirmed")
+        assert (shown.value, shown.entity, gateway.shed()) == ("1", "esco1", True)
+        await gateway.until("restored")
+        assert gateway.shed() is False
+        assert await gateway.states() == ["accepted", "dispatched", "confirmed", "restoring", "restored"]
+
+
+async def test_the_device_gets_its_own_hold_first_and_for_no_longer_than_the_control(
+    home: Premises, tmp_path: Path
+) -> None:
+    async with rig(home, tmp_path) as gateway:
+        gateway.send(command(duration="100s"))
+        await gateway.until("confirmed")
+        assert 90 <= home.values(DEVICE)["HoldSeconds"] <= 100
+
+
+async def test_a_device_obeys_its_own_timer_when_the_gateway_is_gone(home: Premises, tmp_path: Path) -> None:
+    async with rig(home, tmp_path, orderly=False) as gateway:
+        gateway.send(command(duration="3s"))
+        await gateway.until("confirmed")
+    home.until(lambda: home.values(DEVICE)["LoadState"] in (0, False), "the relay fell back by itself")
+
+
+async def test_the_same_command_again_is_answered_and_not_done_again(home: Premises, tmp_path: Path) -> None:
+    raw = signed(command(duration="1s"))
+    async with rig(home, tmp_path) as gateway:
+        gateway.send(raw)
+        await gateway.until("restored")
+        gateway.send(raw)
+        await gateway.told_so_often(6)
+        assert (await gateway.states())[-1] == "restored"
+        assert (await gateway.states()).count("dispatched") == 1
+    async with rig(home, tmp_path) as gateway:
+        gateway.send(raw)
+        again = await gateway.until("restored")
+        assert again.text == "it came before; this is where it stands"
+        assert await gateway.states() == ["restored"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "code"),
+    [
+        (
+            {"expires": instant_text(now_ms() - 120_000), "issued": instant_text(now_ms() - 180_000)},
+            "command-expired",
+        ),
+        ({"duration": "2h"}, "duration"),
+        ({"value": "2"}, "value-range"),
+        ({"purpose": "fun"}, "purpose"),
+        ({"gateway": "gw-0002"}, "wrong-gateway"),
+        ({"issuer": Issuer(entity="esco1", application="other", individual="op-17")}, "unknown-application"),
+        ({"issuer": Issuer(entity="esco1", application="hub", individual="op-99")}, "unknown-individual"),
+    ],
+)
+async def test_what_the_policy_does_not_allow_is_refused_with_its_code_and_the_device_left_alone(
+    home: Premises, tmp_path: Path, changed: dict[str, object], code: str
+) -> None:
+    async with rig(home, tmp_path) as gateway:
+        gateway.send(command(**changed))
+        assert code in (await gateway.until("refused")).reasons
+        assert gateway.shed() is False
+
+
+async def test_another_entity_may_not_and_is_told_so(home: Premises, tmp_path: Path) -> None:
+    issuer = Issuer(entity="esco2", application="hub", individual="op-17")
+    async with rig(home, tmp_path) as gateway:
+        gateway.send(command(issuer=issuer), entity="esco2", key=OTHER_KEY)
+        assert "no-grant" in (await gateway.until("refused")).reasons
+        assert gateway.shed() is False
+
+
+async def test_what_nobody_signed_is_counted_and_nothing_else(home: Premises, tmp_path: Path) -> None:
+    good = signed(command())
+    async with rig(home, tmp_path) as gateway:
+        for raw in (b"", b"\xff" * 10, b"a.b.c", good[:-4] + b"AAAA", signed(command(id="c-2"), OTHER_KEY)):
+            gateway.send(raw)
+        gateway.send(good, entity="esco2")
+        gateway.send(good, device="other")
+        gateway.send(command(id="last"))
+        await gateway.until("confirmed", "last")
+        assert sum(gateway.commander.taker.counts.values()) == 7
+        assert {one.command for one in await gateway.told()} == {"last"}
+
+
+async def test_a_retained_command_is_refused(home: Premises, tmp_path: Path) -> None:
+    async with rig(home, tmp_path) as gateway:
+        gateway.send(command(), retained=True)
+        assert (await gateway.until("refused")).reasons == ["retained"]
+        assert gateway.shed() is False
+
+
+async def test_an_id_with_other_content_is_refused_and_an_older_command(
+    home: Premises, tmp_path: Path
+) -> None:
+    async with rig(home, tmp_path) as gateway:
+        gateway.send(command(duration="30s"))
+        await gateway.until("confirmed")
+        gateway.send(command(duration="40s"))
+        await gateway.until("refused")
+        assert (await gateway.outcomes())[-1].reasons == ["id-reused"]
+        gateway.send(command(id="old", issued=instant_text(now_ms() - 30_000)))
+        assert (await gateway.until("refused", "old")).reasons == ["out-of-order"]
+
+
+async def test_its_issuer_may_cancel_and_the_device_goes_back_at_once(home: Premises, tmp_path: Path) -> None:
+    async with rig(home, tmp_path) as gateway:
+        gateway.send(command())
+        await gateway.until("confirmed")
+        cancel = {"id": "c-2", "verb": Verb.CANCEL, "value": None, "duration": None, "cancels": "c-1"}
+        issuer = Issuer(entity="esco2", application="hub", individual="op-17")
+        gateway.send(command(**{**cancel, "id": "c-3", "issuer": issuer}), entity="esco2", key=OTHER_KEY)
+        assert (await gateway.until("refused", "c-3")).reasons == ["not-yours"]
+        assert gateway.shed() is True
+        gateway.send(command(**cancel))
+        await gateway.until("done", "c-2")
+        restored = await gateway.until("restored")
+        assert restored is not None
+        assert gateway.shed() is False
+
+
+async def test_a_cancel_needs_no_fresh_policy_and_a_shed_does(home: Premises, tmp_path: Path) -> None:
+    documents = Documents()
+    async with rig(home, tmp_path, documents) as gateway:
+        gateway.send(command())
+        await gateway.until("confirmed")
+        documents.freshness = Freshness.EXPIRED
+        gateway.send(command(id="c-2"))
+        assert "policy-expired" in (await gateway.until("refused", "c-2")).reasons
+        gateway.send(command(id="c-3", verb=Verb.CANCEL, value=None, duration=None, cancels="c-1"))
+        await gateway.until("restored")
+
+
+async def test_the_customers_no_ends_a_control_within_a_second_and_refuses_the_next(
+    home: Premises, tmp_path: Path
+) -> None:
+    async with rig(home, tmp_path) as gateway:
+        gateway.send(command())
+        await gateway.until("confirmed")
+        write_opt_outs(tmp_path, [DEVICE])
+        assert (await gateway.until("restoring")).reasons == ["opted-out"]
+        await gateway.until("restored")
+        gateway.send(command(id="c-2"))
+        assert "opted-out" in (await gateway.until("refused", "c-2")).reasons
+        write_opt_outs(tmp_path, [])
+        gateway.send(command(id="c-3"))
+        await gateway.until("confirmed", "c-3")
+
+
+async def test_a_later_command_takes_over_without_letting_go_between(home: Premises, tmp_path: Path) -> None:
+    async with rig(home, tmp_path) as gateway:
+        gateway.send(command(duration="30s"))
+        await gateway.until("confirmed")
+        gateway.send(command(id="c-2", duration="2s"))
+        await gateway.until("superseded")
+        await gateway.until("restored", "c-2")
+        assert "restoring" not in await gateway.states("c-1")
+        assert gateway.shed() is False
+
+
+async def test_a_device_that_does_not_obey_is_put_back_and_told(home: Premises, tmp_path: Path) -> None:
+    home.fault(DEVICE, "silent", for_s=4)
+    async with rig(home, tmp_path) as gateway:
+        gateway.send(command())
+        failed = await gateway.until("failed")
+        assert failed.reasons == ["timeout"]
+        await gateway.until("restored")
+        assert gateway.shed() is False
+        assert (await gateway.states()).count("dispatched") == 1
+
+
+async def test_after_a_kill_a_control_goes_on_when_its_end_lies_ahead_and_its_value_reads_back(
+    home: Premises, tmp_path: Path
+) -> None:
+    async with rig(home, tmp_path, orderly=False) as gateway:
+        gateway.send(command(duration="8s"))
+        await gateway.until("confirmed")
+    async with rig(home, tmp_path) as gateway:
+        assert gateway.shed() is True
+        await gateway.until("restored")
+        assert await gateway.states() == ["restoring", "restored"]
+        assert (await gateway.until("restoring")).reasons == ["ended"]
+        assert gateway.shed() is False
+
+
+async def test_after_a_kill_what_does_not_read_back_is_put_back_at_once(
+    home: Premises, tmp_path: Path
+) -> None:
+    async with rig(home, tmp_path, orderly=False) as gateway:
+        gateway.send(command(duration="60s"))
+        await gateway.until("confirmed")
+    home.set(DEVICE, "LoadShed", 0)
+    async with rig(home, tmp_path) as gateway:
+        back = await gateway.until("restoring")
+        assert back.reasons == ["restarted"]
+        await gateway.until("restored")
+
+
+async def test_with_an_unsure_clock_nothing_goes_on_after_a_restart(home: Premises, tmp_path: Path) -> None:
+    class Unsure(Clock):
+        def state(self) -> str:
+            return "unsure"
+
+    async with rig(home, tmp_path, orderly=False) as gateway:
+        gateway.send(command(duration="60s"))
+        await gateway.until("confirmed")
+    async with rig(home, tmp_path, clock=Unsure()) as gateway:
+        await gateway.until("restored")
+        assert gateway.shed() is False
+        gateway.send(command(id="c-2"))
+        assert "clock-unsure" in (await gateway.until("refused", "c-2")).reasons
+
+
+async def test_an_orderly_stop_leaves_what_the_devices_own_timer_ends(home: Premises, tmp_path: Path) -> None:
+    async with rig(home, tmp_path) as gateway:
+        gateway.send(command(duration="5s"))
+        await gateway.until("confirmed")
+    assert home.values(DEVICE)["LoadState"] in (1, True)
+    home.until(lambda: home.values(DEVICE)["LoadState"] in (0, False), "its own timer ended it")
+    async with rig(home, tmp_path) as gateway:
+        await gateway.until("restored")
+
+
+async def test_a_budget_holds_over_a_restart(home: Premises, tmp_path: Path) -> None:
+    documents = Documents(rulebook(budget={"count_day": 1}))
+    async with rig(home, tmp_path, documents) as gateway:
+        gateway.send(command(duration="1s"))
+        await gateway.until("restored")
+    async with rig(home, tmp_path, documents) as gateway:
+        gateway.send(command(id="c-2"))
+        assert "budget" in (await gateway.until("refused", "c-2")).reasons
+
+
+async def test_after_the_loss_of_the_journal_older_commands_and_budgets_are_not_believed(
+    home: Premises, tmp_path: Path
+) -> None:
+    old = signed(command())
+    async with rig(home, tmp_path):
+        pass
+    home.set(DEVICE, "HoldSeconds", 600)
+    home.set(DEVICE, "LoadShed", 1)
+    for part in tmp_path.glob("control.db*"):
+        part.unlink()
+    (tmp_path / "control.db").touch()  # what was there is lost; the box is not new
+    documents = Documents(rulebook(budget={"count_day": 5}))
+    async with rig(home, tmp_path, documents) as gateway:
+        gateway.send(old)
+        assert (await gateway.until("refused")).reasons == ["journal-lost"]
+        gateway.send(command(id="c-2"))
+        assert "budget" in (await gateway.until("refused", "c-2")).reasons
+        assert ("control-unknown", DEVICE) in gateway.alarms
