@@ -37,8 +37,17 @@ SETTLE_S: Final = 20.0
 AWAY_S: Final = 3.0
 PAUSE_S: Final = 2.2
 """Between two lives: more than two ticks."""
-FAILING: Final = ("silent", "refusing", "late", "frozen", "garbled")
-GARBLES: Final = ("garbage", "half", "wrong-unit", "stale")
+FAILING: Final[dict[str, dict[str, object]]] = {
+    "silent": {"kind": "silent"},
+    "refusing": {"kind": "exception", "code": 4},
+    "late": {"kind": "late", "ms": EVERY_MS + 200},
+    "frozen": {"kind": "frozen"},
+    "garbled": {"kind": "garbage"},
+    "halving": {"kind": "half"},
+    "mistaken": {"kind": "wrong-unit"},
+    "lagging": {"kind": "stale"},
+}
+"""What each device does while it fails."""
 TOGETHER: Final = (
     ("bad-signature", "other-key", "own-key"),
     ("moved",),
@@ -141,29 +150,21 @@ class AgentRun:
         session = self._session
         begun_s = time.monotonic()
         if steps.FAULTS in self._wanted:
-            session.say(f"devices are silent, refuse, answer late, garble and freeze for {self._fault_s:g} s")
-            session.trouble("silent", "silent")
-            session.trouble("refusing", "exception", code=4)
-            session.trouble("late", "late", ms=EVERY_MS + 200)
-            session.trouble("frozen", "frozen")
-            session.trouble("garbled", GARBLES[0])
+            session.say(
+                f"eight devices fail for {self._fault_s:g} s, each in a way of its own; one stays well"
+            )
+            for device, fault in FAILING.items():
+                session.trouble(device, fault)
         if steps.HOLES in self._wanted:
             self._bad_confirmations()
         if steps.FAULTS not in self._wanted:
             return
-        for number, kind in enumerate(GARBLES[1:], 1):
-            self._wait_since(begun_s, self._fault_s * number / len(GARBLES))
-            session.well("garbled")
-            session.trouble("garbled", kind)
-        self._wait_since(begun_s, self._fault_s)
+        session.pause(max(0.0, begun_s + self._fault_s - time.monotonic()))
         for device in FAILING:
             session.well(device)
         over = session.mark("faults-over")
         session.say("the devices are well again")
-        session.until(lambda: set(FAILING) <= session.polled_after(over.at_ms), RECOVER_S)
-
-    def _wait_since(self, begun_s: float, seconds: float) -> None:
-        self._session.pause(max(0.0, begun_s + seconds - time.monotonic()))
+        session.until(lambda: FAILING.keys() <= session.polled_after(over.at_ms), RECOVER_S)
 
     def _bad_confirmations(self) -> None:
         session = self._session

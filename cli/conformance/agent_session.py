@@ -196,10 +196,10 @@ class AgentSession:
         with Ctl(self.ground.plant_dir) as ctl:
             ctl.ask(**request)
 
-    def trouble(self, device: str, kind: str, **more: object) -> None:
+    def trouble(self, device: str, fault: dict[str, object]) -> None:
         """Let a fault of a device begin."""
-        self.ctl(do="fault", device=device, kind=kind, **more)
-        self.troubles.append(Trouble(device, kind, now_ms(), LASTS))
+        self.ctl(do="fault", device=device, **fault)
+        self.troubles.append(Trouble(device, str(fault["kind"]), now_ms(), LASTS))
 
     def well(self, device: str) -> None:
         """Let the faults of a device end."""

@@ -142,12 +142,16 @@ def never_invents(seen: HeadendEvidence) -> Found:
 
 def no_holes(seen: HeadendEvidence) -> Found:
     """Sequences that no message covered are not confirmed."""
-    good = {(one.gateway, one.epoch) for one in seen.sent if one.good and one.label != "again"}
-    faults = [
-        f"{answer}: {first}..{last} of {epoch}, which nothing covered"
-        for answer, epoch, _, (first, last) in seen.overclaims()
-        if (answer.gateway, epoch) in good
-    ]
+    known = {(one.gateway, one.epoch) for one in seen.sent}
+    faults = []
+    for answer, epoch, space, (first, last) in seen.overclaims():
+        bad = RangeSet()
+        for one in seen.sent[: answer.sent]:
+            if not one.good and (one.gateway, one.epoch) == (answer.gateway, epoch):
+                bad.add(one.first, one.last)
+        # What a bad message covers is its own line's affair, and an epoch that nobody sent that of another.
+        holes = bad.missing(first, last) if (answer.gateway, epoch) in known else []
+        faults += [f"{answer}: {space.value} {a}..{b} of {epoch}, which nothing covered" for a, b in holes]
     return judged(
         faults, len(seen.confirmations), "confirmations", "ranges were confirmed that nothing covered"
     )

@@ -1,4 +1,4 @@
-"""A thin gateway, sound or broken on purpose: it proves that the conformance report judges others than ours.
+"""A thin gateway, sound or broken on purpose: it proves that the conformance report judges others too.
 
     python -m simulator.peers.gateway SITE [--defect old-value|late-answer|same-epoch|believing]
 
