@@ -15,6 +15,7 @@ from cli.conformance.program import Program, command_line
 from cli.stand import HOST, SIMULATOR_TYPES, GatewayPlan, RoutePlan, Stand, StandPlan
 from drivers.types import load_type
 
+PREMISES: Final = Path(__file__).parent / "premises.toml"
 GATEWAY: Final = "gw-0001"
 OTHER_GATEWAY: Final = "gw-0002"
 ENTITY: Final = "dso.example"
@@ -36,7 +37,7 @@ class AgentGround:
         route = RoutePlan(ENTITY, keys={"resend_after": f"{RESEND_S}s", "within": f"{WITHIN_S}s"})
         gateway = GatewayPlan(GATEWAY, (route,), every=f"{EVERY_MS // 1000}s", owner=ENTITY)
         plan = StandPlan(
-            scenario="conformance",
+            scenario=str(PREMISES),
             gateways=(gateway,),
             collectors=(),
             entities=(ENTITY, STRANGER),
