@@ -149,7 +149,7 @@ def begin(file: RecordFile, past: Past, epoch: str, birth: Birth, manifest: Mani
         for group, (first, last, ticks), reason in gaps:
             gap = Gap(file.top + 1 - begun.base, group.group, first, last, ticks, reason)
             file.insert([(file.top + 1, 0, last, encode_record(gap))])
-        file.set_meta("inode", str(file.path.stat().st_ino))
+        file.set_meta("inode", file.inode)
         rows = {key: last.id for key, last in past.last_rows.items()}
         file.note_latest(accounted(past, manifest) | begun_ticks(past, manifest, birth), rows)
         file.set_meta(KEY, lived_note(past, manifest, birth).text())
@@ -211,7 +211,10 @@ def _how_it_ended(file: RecordFile, control: RecordFile, heartbeat: Noted, aside
         return "restored"  # the control file knows a later life than the readings
     if known == last.epoch and heartbeat.top > file.top:
         return "restored"
-    if file.meta("inode") != str(file.path.stat().st_ino):
+    if file.meta("inode") not in (
+        file.inode,
+        file.inode.partition(":")[0],
+    ):  # the latter: an earlier version's
         return "restored"  # a copy: how old it is, nobody here can tell
     # On a full disk the readings cannot be told of their end; the control file has room of its own.
     stopped = last.ended == "stop" or (known == last.epoch and heartbeat.stopped)

@@ -5,8 +5,11 @@ the drive keeps its promise.  Autocommit mode, so that every transaction is visi
 in the code.  Deliberately not here: tables (``agent.store.schema``) and who may write.
 """
 
+import fcntl
 import os
 import sqlite3
+import struct
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +28,8 @@ SHM_BYTES: Final = 64 << 10
 """Less than this free: there is no room for that file, which takes 32 KiB at least."""
 CACHE_KIB: Final = 1024
 """Of a writer: a window of 25,000 readings and its index fit; more gains nothing, and stays taken."""
+FS_IOC_GETVERSION: Final = 2 << 30 | struct.calcsize("l") << 16 | ord("v") << 8 | 1
+"""``_IOR('v', 1, long)`` of linux/fs.h, as most machines encode it; elsewhere it fails and says nothing."""
 BUSY_S: Final = 10.0
 """How long to wait for a person who looks into the file with a tool that locks it."""
 
@@ -83,6 +88,19 @@ def _is_full(path: Path) -> bool:
         return disk.f_bavail * disk.f_frsize < SHM_BYTES
     except OSError:
         return False
+
+
+def inode_of(handle: int) -> str:
+    """Return what tells an open file from a copy of it at the same place: inode, and its generation if known.
+
+    The number alone returns: a directory that is removed and copied back may get the same ones.
+    """
+    number = os.fstat(handle).st_ino
+    try:
+        generation = fcntl.ioctl(handle, FS_IOC_GETVERSION, bytes(struct.calcsize("l")))
+    except OSError:  # not every file system has one
+        return str(number)
+    return f"{number}:{int.from_bytes(generation[:4], sys.byteorder)}"
 
 
 def file_bytes(path: Path) -> int:

@@ -11,6 +11,7 @@ changed by a failing disk is found when it is read, never sent.
 import contextlib
 import hashlib
 import json
+import os
 import sqlite3
 import zlib
 from bisect import bisect_right
@@ -20,7 +21,15 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from agent.store.connection import CHECKPOINT_PAGES, PAGE_SIZE, connect, file_bytes, translated, wal_of
+from agent.store.connection import (
+    CHECKPOINT_PAGES,
+    PAGE_SIZE,
+    connect,
+    file_bytes,
+    inode_of,
+    translated,
+    wal_of,
+)
 from agent.store.schema import migrate
 from core.errors import StoreCorrupt, StoreError
 from core.ranges import Range, RangeSet
@@ -105,6 +114,8 @@ class RecordFile:
             self.db = connect(path, checkpoint=checkpoint)
         except sqlite3.Error as error:
             raise translated(error, path) from error
+        # Open as long as the connection: to close it earlier would take the locks that SQLite has.
+        self._handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             migrate(self.db, kind, path)
             self.epochs = read_epochs(self.db)
@@ -118,10 +129,10 @@ class RecordFile:
             self.loose: int = self.first_loose()
             """Smallest id that may be deleted: the head of the oldest epoch stays with its rows."""
         except sqlite3.Error as error:
-            self.db.close()
+            self.close()
             raise translated(error, path) from error
         except StoreError:
-            self.db.close()
+            self.close()
             raise
 
     def _one(self, query: str, *values: object) -> int | None:
@@ -139,6 +150,14 @@ class RecordFile:
     def close(self) -> None:
         """Close the connection; the last one folds the WAL back."""
         self.db.close()
+        if self._handle >= 0:
+            os.close(self._handle)
+            self._handle = -1
+
+    @property
+    def inode(self) -> str:
+        """What tells this file from a copy of it."""
+        return inode_of(self._handle)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from agent.store.look import Look
-from agent.store.recordfile import RouteState
+from agent.store.recordfile import RecordFile, RouteState
 from agent.store.salvage import Spare, mark_of, set_aside
 from agent.store.store import Store
 from core.errors import StoreCorrupt
@@ -427,6 +427,32 @@ async def test_an_empty_file_of_readings_is_a_lost_one(tmp_path: Path) -> None:
     (tmp_path / "readings.db").write_bytes(b"")
     async with opened(tmp_path) as store:
         assert store.ended_before == "restored"
+
+
+def test_a_file_made_anew_is_told_from_the_one_before_although_its_number_returns(tmp_path: Path) -> None:
+    path = tmp_path / "readings.db"
+    seen: dict[str, set[str]] = {}
+    for _ in range(20):
+        file = RecordFile(path, "readings")
+        number, _, generation = file.inode.partition(":")
+        file.close()
+        path.unlink()
+        if not generation:
+            pytest.skip("the file system here knows no generations of inodes")
+        assert generation not in seen.setdefault(number, set())
+        seen[number].add(generation)
+    if all(len(one) == 1 for one in seen.values()):
+        pytest.skip("no number of an inode returned here")
+
+
+async def test_a_store_of_an_earlier_version_that_noted_the_number_alone_goes_on(tmp_path: Path) -> None:
+    await filled(tmp_path, 5)
+    with contextlib.closing(sqlite3.connect(tmp_path / "readings.db")) as db:
+        number = (tmp_path / "readings.db").stat().st_ino
+        db.execute("UPDATE meta SET value = ? WHERE key = 'inode'", (str(number),))
+        db.commit()
+    async with opened(tmp_path) as store:
+        assert store.ended_before == "stop"
 
 
 @pytest.mark.parametrize("whole", [True, False], ids=["directory", "readings alone"])
