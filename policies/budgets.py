@@ -31,10 +31,10 @@ def budget_finding(q: Question, row: Row, extent: Extent | None) -> Finding | No
         if used is UNKNOWN:
             unknown = unknown or Finding("budget", f"what is used of {which} is not known", unknown=True)
         elif most is not None and used.controls + 1 > most:
-            return Finding("budget", f"{which} has {most} controls, {used.controls} are used")
+            return Finding("budget", f"{which} allows {most}, {used.controls} of it used")
         elif most_s is not None and used.seconds + extent.longest_s > most_s:
             used_text = duration_text(max(0, used.seconds))
-            return Finding("budget", f"{which} has {duration_text(most_s)}, {used_text} are used")
+            return Finding("budget", f"{which} allows {duration_text(most_s)}, {used_text} of it used")
     return unknown
 
 

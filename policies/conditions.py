@@ -87,7 +87,7 @@ def agreed(q: Question, row: Row, extent: Extent | None) -> Finding | None:
     if one is UNKNOWN:
         return Finding("not-agreed", "who signed it is not known", unknown=True)
     if one is None or one.revision != grant.revision:
-        return Finding("not-agreed", f"nobody has signed revision {grant.revision}")
+        return Finding("not-agreed", f"revision {grant.revision} is signed by nobody")
     parties = [("the utility", one.utility)]
     if grant.entity != q.book.utility:
         parties.append((grant.entity, one.entity))
@@ -95,7 +95,9 @@ def agreed(q: Question, row: Row, extent: Extent | None) -> Finding | None:
     if not missing:
         return None
     unknown = all(has_signed is not False for _, has_signed in parties)
-    return Finding("not-agreed", f"{' and '.join(missing)} has not signed revision {grant.revision}", unknown)
+    return Finding(
+        "not-agreed", f"revision {grant.revision} is not signed by {' or '.join(missing)}", unknown
+    )
 
 
 def consented(q: Question, row: Row, extent: Extent | None) -> Finding | None:

@@ -565,7 +565,8 @@ def test_an_engineer_sets_a_devices_clock_under_a_grant() -> None:
     known = facts(keys=frozenset({"k-eng-5"}), type_limits=UNKNOWN, contact=UNKNOWN, present=UNKNOWN)
     plan = ask(book(LIMITING), asked, known).plan
     assert plan is not None
-    assert (plan.duration_s, plan.restore_to, plan.value) == (0, None, None)
+    assert (plan.duration_s, plan.random_end_s, plan.restore_to, plan.value) == (0, 0, None, None)
+    assert plan.hold == "none"
     timed = limiting(issuer=issuer, verb="set-clock", value=None)
     assert ask(book(LIMITING), timed, known).code == "incomplete"
     stale = replace(known, freshness=Freshness.STALE)

@@ -32,6 +32,16 @@ def test_a_window_holds_from_its_start_to_before_its_end() -> None:
     assert covered(day, Span(at("2026-11-24T10:59:59.999Z"), at("2026-11-24T12:00:00Z")))[0] is Holds.NO
 
 
+@pytest.mark.parametrize("instant", ["15:00:00Z", "15:00:00.250Z", "15:00:59Z", "15:59:59.999Z", "11:00:00Z"])
+def test_an_answer_holds_until_the_very_end_of_the_window(instant: str) -> None:
+    day = windows({"start": "06:00", "end": "22:00"})[0]
+    assert day.at(at(f"2026-11-24T{instant}")) == (Holds.YES, at("2026-11-25T03:00:00Z"))
+    assert day.at(at(f"2026-11-24T{instant}") - 12 * H) in (
+        (Holds.NO, at("2026-11-24T05:00:00Z")),  # until midnight, or from there to the morning
+        (Holds.YES, at("2026-11-24T03:00:00Z")),
+    )
+
+
 def test_a_shed_at_a_minute_to_the_end_for_four_hours_is_not_covered() -> None:
     assert covered(windows({"start": "06:00", "end": "22:00"}), span("2026-11-25T02:59:00Z", 4)) == (
         Holds.NO,
