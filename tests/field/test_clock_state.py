@@ -56,8 +56,11 @@ def says(kernel: Path, status: int) -> None:
 
 
 def asked(stand: Stand, query: str) -> list[tuple[str, ...]]:
-    with closing(sqlite3.connect(f"{stand.collector.books_path.as_uri()}?mode=ro", uri=True)) as db:
-        return db.execute(query).fetchall()
+    try:
+        with closing(sqlite3.connect(f"{stand.collector.books_path.as_uri()}?mode=ro", uri=True)) as db:
+            return db.execute(query).fetchall()
+    except sqlite3.Error:
+        return []  # not there yet
 
 
 def clock_states(stand: Stand) -> list[str]:

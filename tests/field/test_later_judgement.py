@@ -6,6 +6,7 @@ import subprocess
 from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,18 +43,25 @@ def told(*arguments: str) -> str:
     return done.stdout
 
 
+def asked(stand: Stand, query: str) -> list[tuple[Any, ...]]:
+    """Ask the books; nothing as long as they are not there yet."""
+    try:
+        with closing(sqlite3.connect(f"{stand.collector.books_path.as_uri()}?mode=ro", uri=True)) as db:
+            return db.execute(query).fetchall()
+    except sqlite3.Error:
+        return []
+
+
 def rows(stand: Stand) -> list[tuple[int, int]]:
     """Epoch and TotWhImp of every row in the books that has one."""
-    with closing(sqlite3.connect(f"{stand.collector.books_path.as_uri()}?mode=ro", uri=True)) as db:
-        found = db.execute("SELECT epoch_no, body FROM row ORDER BY tick, seq").fetchall()
+    found = asked(stand, "SELECT epoch_no, body FROM row ORDER BY tick, seq")
     values = [(epoch, json.loads(body)[1][2]) for epoch, body in found]
     return [(epoch, value) for epoch, value in values if value is not None]
 
 
 def journal(stand: Stand) -> list[tuple[str, str, str]]:
     """Epoch, reasons and rule of every entry of a gateway."""
-    with closing(sqlite3.connect(f"{stand.collector.books_path.as_uri()}?mode=ro", uri=True)) as db:
-        return db.execute("SELECT epoch, reasons, rule FROM quality_entry ORDER BY id").fetchall()
+    return asked(stand, "SELECT epoch, reasons, rule FROM quality_entry ORDER BY id")
 
 
 @pytest.mark.timeout(180)
