@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from cli.typewords import order_lines, sense_lines
 from core.errors import ConfigError
 from drivers.modbus.plan import plan
 from drivers.points import PointType
@@ -96,9 +97,14 @@ def show_type(name: TypeName, types: Types = None, as_json: AsJson = False) -> N
     requests = len(plan(polled or kind.told, kind.limits, kind.blocks))
     console.print(f"read by default: {len(polled)} of {len(kind.points)} points in {requests} requests")
     console.print(point_table(kind))
+    for heading, lines in (("orders", list(order_lines(kind))), ("over time", list(sense_lines(kind)))):
+        if lines:
+            console.print(f"[bold]{heading}[/]")
+        for line in lines:
+            console.print(f"  {escape(line)}", soft_wrap=True, highlight=False)
     missing = unverified(kind)
     if missing:
-        console.print(f"no source confirmed: {escape(', '.join(missing))}", style="yellow")
+        console.print(f"? no source confirmed: {escape(', '.join(missing))}", style="yellow", soft_wrap=True)
 
 
 def source_in_words(source: Source) -> str:
@@ -119,15 +125,15 @@ def point_table(kind: DeviceType) -> Table:
         write = point.write
         scale = point.resolution if point.resolution is not None else point.scale
         shown.add_row(
-            escape(point.name),
+            escape(point.name) + ("" if is_verified(kind, point) else " ?"),
             escape(point.unit),
             point.table.value,
             str(point.address),
             point.type.value + (f" {point.bit}" if point.bit is not None else ""),
             "" if scale == 1 else decimal(scale),
             " to ".join(ends) if any(ends) else "",
-            "yes" if point.default else "",
-            f"{decimal(write.min)} to {decimal(write.max)}, hold {write.hold}" if write else "",
+            "yes" if point.default else "" if point.readable else "never",
+            write.limits if write else "",
         )
     return shown
 

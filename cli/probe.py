@@ -21,6 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from certs.contexts import client_context
 from cli import probe_view as view
 from cli.devicetypes import Types, find_type, wide_console
+from cli.typewords import order_points
 from core.errors import ConfigError, NoAnswer
 from core.ids import name_fault
 from drivers.linescan import UNIT_IDS, Unit, ignores_unit_ids, scan
@@ -239,7 +240,11 @@ def chosen_points(kind: DeviceType, names: Sequence[str], every_point: bool) -> 
                 f"{kind.name} only takes {', '.join(written)} and never tells it: nothing to read"
             )
         return with_scales(kind, [point for point in kind.points if point.name in names])
-    return with_scales(kind, [point for point in kind.told if point.default or every_point] or kind.told)
+    wanted = order_points(kind)
+    return with_scales(
+        kind,
+        [point for point in kind.told if point.default or every_point or point.name in wanted] or kind.told,
+    )
 
 
 def check_target(write: Path, sunspec: bool, force: bool) -> None:

@@ -5,6 +5,7 @@ a binary float of a number.  Not here: the asking.
 """
 
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from pathlib import Path
 
 from rich.console import Console
@@ -12,6 +13,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from cli.devicetypes import is_verified, source_in_words
+from cli.typewords import guessed_in_orders, hold_warnings
+from core.manifest import ValueKind
 from core.quality import reason_of
 from drivers.linescan import Unit
 from drivers.probe import Probe, ProbedPoint
@@ -58,12 +61,27 @@ def print_probe(console: Console, kind: DeviceType, found: Probe, raw: bool) -> 
         console.print(escape(failure), style="red", soft_wrap=True)
     if len(failures) > SHOWN_FAILURES:
         console.print(f"and {len(failures) - SHOWN_FAILURES} more requests failed", style="red")
+    for warning in hold_warnings(kind, _numbers(found)):
+        console.print(escape(warning), style="yellow", soft_wrap=True)
+    for name, keys in guessed_in_orders(kind).items():
+        console.print(
+            f"order {escape(name)}: no source states {', '.join(keys)}", style="yellow", soft_wrap=True
+        )
     if doubtful:
         console.print(
             f"? no source confirmed these points: {escape(', '.join(doubtful))}",
             style="yellow",
             soft_wrap=True,
         )
+
+
+def _numbers(found: Probe) -> dict[str, Decimal]:
+    """Return the points that have a value, as numbers; a truth is 0 or 1."""
+    return {
+        one.point.name: Decimal(int(one.value)) if isinstance(one.value, bool) else Decimal(one.shown)
+        for one in found.points
+        if one.value is not None and one.point.kind is not ValueKind.TEXT
+    }
 
 
 def place(one: ProbedPoint) -> str:
@@ -88,6 +106,8 @@ def probe_as_json(url: str, unit_id: int, kind: DeviceType, found: Probe) -> dic
         "type": kind.name,
         "source": {"where": kind.source.where, "verified": kind.source.verified},
         "complete": found.complete,
+        "hold_warnings": list(hold_warnings(kind, _numbers(found))),
+        "guessed_in_orders": guessed_in_orders(kind),
         "points": [
             {
                 "point": one.point.name,

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from drivers.types import load_type
+from tests.support import mappeer
 from tests.support.cbuild import BuildUnavailable, build
 from tests.support.ptyline import PtyLine, right
 from tests.support.sunspec import chain, common, controls_123, inverter_103, meter_203, mppt_160
@@ -253,6 +254,37 @@ def test_libmodbus_server_is_read_and_found_under_every_id(libmodbus: str, tmp_p
     scanned = told(portico("probe", libmodbus, "--scan", "--units", "1-6", "--json"))
     assert scanned["ignores_unit_ids"]
     assert len(scanned["units"]) == 6
+
+
+@pytest.fixture(scope="module")
+def board() -> Iterator[str]:
+    """The address of a foreign server whose registers all hold 0."""
+    try:
+        with mappeer.libmodbus() as peer:
+            yield f"modbus+tcp://127.0.0.1:{peer.place}"
+    except BuildUnavailable as error:
+        pytest.skip(str(error))
+
+
+def test_relay_that_is_not_set_to_fall_back_is_warned_of(board: str) -> None:
+    done = portico("probe", board, "--type", "sg-ready-relay")
+    assert done.returncode == 0, done.stderr
+    assert "SG1 does not fall back: FallsSG1 is 0, set it to 1 at commissioning" in done.stdout
+    assert "SG2 does not fall back: its watchdog is switched off, SafetyS is 0" in done.stdout
+    assert "order SG1: no source states min_on_s, min_off_s" in done.stdout
+    found = told(portico("probe", board, "--type", "sg-ready-relay", "--json"))
+    assert len(found["hold_warnings"]) == 4
+    assert found["guessed_in_orders"] == {name: ["min_on_s", "min_off_s"] for name in ("SG1", "SG2")}
+
+
+def test_what_a_device_only_takes_is_not_asked_for(board: str) -> None:
+    found = told(portico("probe", board, "--type", "keba-p40", "--all", "--json"))
+    names = [point["point"] for point in found["points"]]
+    assert "ALimitSet" not in names
+    assert {"AFailsafe", "FailsafeS"} <= set(names)
+    refused = portico("probe", board, "--type", "keba-p40", "-p", "ALimitSet")
+    assert refused.returncode == 2
+    assert "keba-p40 only takes ALimitSet and never tells it" in refused.stderr
 
 
 def test_line_at_which_nobody_listens_is_one_sentence(nobody: str) -> None:

@@ -65,6 +65,70 @@ def register_points(draw: st.DrawFn, address: st.SearchStrategy[int]) -> PointTy
     return point(**fields, not_available=marks)
 
 
+_AMOUNTS = st.integers(1, 5000).map(lambda thousandths: f"{thousandths / 1000:.3f}")
+
+
+@st.composite
+def counting_points(draw: st.DrawFn, address: st.SearchStrategy[int]) -> PointType:
+    """Counters with everything that can be said of how they behave."""
+    sense: dict[str, Any] = {
+        "max_rate": draw(st.none() | _AMOUNTS),
+        "modulus": draw(st.none() | st.sampled_from([1_000_000, "429496729.6", "0.1"])),
+        "refresh": draw(st.sampled_from(["200ms", "10s", "1min"])),
+        "frozen": draw(st.none() | st.sampled_from(["1h", "90s"])),
+        "substituted": draw(st.lists(st.sampled_from([0, "-0.1", "999.9"]), max_size=2)),
+        "guessed": draw(st.lists(st.sampled_from(["max_rate", "refresh", "modulus"]), unique=True)),
+    }
+    return point(
+        type="uint32",
+        scale="0.1",
+        unit="kWh",
+        address=draw(address),
+        cumulative=True,
+        ratio=draw(st.sampled_from([None, "ct", "vt", "ct*vt"])),
+        verified=draw(st.none() | st.booleans()),
+        sense={key: value for key, value in sense.items() if value is not None},
+    )
+
+
+@st.composite
+def ordered_points(draw: st.DrawFn, address: st.SearchStrategy[int]) -> PointType:
+    """Points that are written, with a hold of every kind."""
+    guessed = draw(st.lists(st.sampled_from(["default", "min_on_s", "hold"]), unique=True))
+    common: dict[str, Any] = {
+        "guessed": guessed,
+        "min_on_s": draw(st.sampled_from([0, 600])),
+        "essential": draw(st.booleans()),
+    }
+    if draw(st.booleans()):
+        timed = {"address": draw(address), "scale": draw(st.sampled_from(["0.1", "1"])), "max": 30}
+        coil = {"function": "coil", "min": 0, "max": 1, "default": 0, "hold": "timer", "on_for": timed}
+        return point(table="coil", type="bool", unit="", address=draw(address), write={**coil, **common})
+    order: dict[str, Any] = {
+        "function": draw(st.sampled_from(["register", "registers"])),
+        "min": 6,
+        "max": "16.5",
+        "step": "0.5",
+        "also": draw(st.sampled_from([[], [0], [0, "-1.5"]])),
+        "default": 16,
+        **common,
+    }
+    if draw(st.booleans()):
+        order["hold"] = draw(st.sampled_from(["timer", "watchdog"]))
+        order["hold_register"] = {
+            "table": "holding",
+            "address": draw(address),
+            "type": "uint16",
+            "scale": draw(st.sampled_from(["1", "0.001"])),
+            "min": draw(st.sampled_from([1, 5])),
+            "max": "65",
+        }
+    readable = draw(st.booleans())
+    return point(
+        type="int16", scale="0.1", address=draw(address), readable=readable, default=readable, write=order
+    )
+
+
 @st.composite
 def bit_points(draw: st.DrawFn, address: st.SearchStrategy[int]) -> PointType:
     """Points of a table of bits."""

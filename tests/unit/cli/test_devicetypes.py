@@ -48,6 +48,35 @@ def test_points_go_to_a_spreadsheet_and_back(tmp_path: Path, capsys: pytest.Capt
     assert "23296" in table.read_text("utf-8-sig")
 
 
+@pytest.mark.parametrize("separator", ["comma", "semicolon", "tab"])
+@pytest.mark.parametrize("name", known_types())
+def test_every_shipped_type_is_the_same_after_a_spreadsheet(
+    tmp_path: Path, name: str, separator: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table, made = tmp_path / "points.csv", tmp_path / f"{name}.toml"
+    assert run("export", name, "-o", table, "--separator", separator) == 0
+    assert run("import", table, "-o", made, "--like", name) == 0
+    assert load_type(name, [tmp_path]) == load_type(name)
+
+
+def test_show_tells_orders_with_their_hold_and_names_guesses(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("show", "heidelberg-energy-control") == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "ALimit: 0 or 6 to 16 A in steps of 0.1, by function 6 default 16 A (guessed)" in told
+    assert "1 to 65.535 s in holding 257 in counts of 0.001 s; falls back to AFailsafe" in told
+    assert "0 again at 4294967296 VAh (guessed), as old as 10s (guessed): VAhPowerOn, TotVAh" in told
+    assert run("show", "sg-ready-relay") == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "on for at least 600 s (guessed)" in told
+    assert "only while FallsSG1 is 1; falls back to SafeSG1" in told
+    assert run("show", "generic-load-relay") == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "LoadShed ?: 0 to 1, by function 5 default 0, feedback LoadState" in told
+    assert run("show", "waveshare-rtu-relay-d") == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "up to 3276.7 s in the order itself, to coil 512 in counts of 0.1 s" in told
+
+
 def test_type_of_changed_points_does_not_claim_their_source(tmp_path: Path) -> None:
     table = tmp_path / "points.csv"
     run("export", "abb-b21", "-o", table)

@@ -8,9 +8,10 @@ from core.errors import ConfigError
 from drivers.points import PointType
 from drivers.pointtable import COLUMNS, csv_text, read_csv
 from drivers.types import known_types, load_type
-from tests.support.points import bit_points, point, register_points
+from tests.support.points import bit_points, counting_points, ordered_points, point, register_points
 
 ADDRESS = st.integers(0, 60_000)
+ANY = register_points(ADDRESS) | bit_points(ADDRESS) | counting_points(ADDRESS) | ordered_points(ADDRESS)
 SEPARATORS = [",", ";", "\t"]
 
 
@@ -22,7 +23,7 @@ def test_points_of_every_shipped_type_survive_a_spreadsheet(name: str, separator
 
 
 @given(
-    points=st.lists(register_points(ADDRESS) | bit_points(ADDRESS), min_size=1, max_size=6),
+    points=st.lists(ANY, min_size=1, max_size=6),
     separator=st.sampled_from(SEPARATORS),
     every_column=st.booleans(),
 )

@@ -11,9 +11,10 @@ from core.errors import ConfigError
 from drivers.points import PointType
 from drivers.types import DeviceType, Hint, Source, known_types, load_type
 from drivers.typetext import duration, save_type, type_text
-from tests.support.points import bit_points, register_points
+from tests.support.points import bit_points, counting_points, ordered_points, register_points
 
 ADDRESS = st.integers(0, 60_000)
+ANY = register_points(ADDRESS) | bit_points(ADDRESS) | counting_points(ADDRESS) | ordered_points(ADDRESS)
 
 
 def made(points: tuple[PointType, ...], **more: object) -> DeviceType:
@@ -36,7 +37,7 @@ def test_every_shipped_type_survives_being_written(tmp_path: Path, name: str) ->
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(points=st.lists(register_points(ADDRESS) | bit_points(ADDRESS), min_size=1, max_size=6))
+@given(points=st.lists(ANY, min_size=1, max_size=6))
 def test_any_type_survives_being_written(tmp_path: Path, points: list[PointType]) -> None:
     kind = made(named(points))
     save_type(tmp_path / "toy.toml", kind, replace=True)
