@@ -25,6 +25,7 @@ from drivers.modbus.wires import SerialSettings
 from drivers.modbus.writes import send, writes_of
 from drivers.points import PointType, RegisterType
 from drivers.types import DeviceType, load_type
+from simulator.pytest_plugin import Starter
 from tests.support import mappeer
 from tests.support.cbuild import BuildUnavailable
 from tests.support.mappeer import MapPeer
@@ -211,3 +212,76 @@ async def test_every_point_of_a_type_is_read_over_a_serial_line_as_it_was_meant(
             assert await round_trip(peer, f"modbus+rtu://{ours}", name, most=6)
     except BuildUnavailable as error:
         pytest.skip(str(error))
+
+
+SIMULATED = """
+name = "meters"
+seed = 7
+start = 2026-11-22T18:00:00+01:00
+[[premises]]
+name = "home"
+[[premises.line]]
+name = "line"
+kind = "{kind}"
+{settings}
+"""
+MBPOLL = {"float32": "float", "int32": "int", "uint32": "int"}
+"""What mbpoll calls a register type of two registers."""
+
+
+def meters(kind: str, names: Sequence[str]) -> str:
+    settings = "baud = 115200" if kind == "rtu" else ""
+    devices = "".join(
+        f'[[premises.device]]\nname = "{name}"\ntype = "{name}"\nline = "line"\nunit_id = {number}\n'
+        for number, name in enumerate(names, start=1)
+    )
+    return SIMULATED.format(kind=kind, settings=settings) + devices
+
+
+def mbpolled(where: Sequence[str], unit_id: int, point: PointType) -> Decimal:
+    """Return what mbpoll makes of a point's two registers."""
+    program = shutil.which("mbpoll")
+    if program is None:
+        pytest.skip("mbpoll is missing: run apt-get install mbpoll")
+    table = "3" if point.table.value == "input" else "4"
+    order = ["-B"] if point.word_order == "big" else []
+    kind = f"{table}:{MBPOLL[point.type.value]}"
+    command = [program, "-0", "-1", "-q", "-a", str(unit_id), "-t", kind, *order, "-r", str(point.address)]
+    run = subprocess.run([*command, *where], capture_output=True, text=True, timeout=20, check=False)
+    (line,) = (one for one in run.stdout.splitlines() if one.startswith("["))
+    return Decimal(line.split()[1])
+
+
+@pytest.mark.parametrize("kind", ["tcp", "rtu"])
+async def test_mbpoll_and_our_link_read_the_same_from_our_simulator(
+    portico_premises: Starter, kind: str
+) -> None:
+    names = ["eastron-sdm630", "schneider-iem3155", "carlo-gavazzi-em24", "abb-b23"]
+    home = portico_premises(meters(kind, names), "--speed", "0.001")
+    place = home.devices[names[0]]
+    where = [place.path, "-m", "rtu", "-b", "115200", "-P", "none"] if kind == "rtu" else []
+    where = where or ["-p", str(place.port), "127.0.0.1"]
+    url = f"modbus+rtu://{place.path}" if kind == "rtu" else f"modbus+tcp://127.0.0.1:{place.port}"
+    compared = 0
+    for unit_id, name in enumerate(names, start=1):
+        device = load_type(name)
+        points = [point for point in device.points if point.type.value in MBPOLL and point.default][:6]
+        foreign = {point.name: mbpolled(where, unit_id, point) for point in points}
+        link = open_link(LinkUrl.parse(url), LineOptions(serial=SerialSettings(BAUD)))
+        await link.connect()
+        try:
+            requests = plan(points, device.limits, device.blocks)
+            answers = [await link.read(unit_id, request, DEADLINE_S) for request in requests]
+        finally:
+            await link.close()
+        values, quality = GroupDecoder(points, requests).decode(answers)
+        assert quality == {}
+        for point, value in zip(points, values, strict=True):
+            ours = amount(point, value)
+            assert isinstance(ours, Decimal)
+            theirs = foreign[point.name] * point.scale
+            # mbpoll tells six digits of a float; integers are told whole.
+            near = abs(theirs) / 100_000 + (point.resolution or 0) if point.type.is_float else 0
+            assert abs(ours - theirs) <= near, f"{name} {point.name}: {ours} and {theirs}"
+            compared += 1
+    assert compared == 6 * len(names)
