@@ -13,6 +13,10 @@ from tests.support.fuzz.answers import ERROR, READS, Asked, Framing
 
 TIMEOUT_S: Final = 0.2
 """Of every request, in virtual time."""
+LATEST: Final = 3.0
+"""Deadlines that a late answer takes: on a serial line one from a device that is always late, each time by
+another time and by more than this, may be taken for the next (docs/faults.md).
+"""
 BIT_FLIPS: Final = 4
 ENDLESS_CHUNK: Final = 1024
 ENDLESS_CHUNKS: Final = 400
@@ -206,7 +210,7 @@ def slow_pieces(scene: Scene) -> list[Step]:
 
 def late(scene: Scene) -> list[Step]:
     """The device is busy, and answers after the deadline; what is asked meanwhile waits for it."""
-    return [Step(TIMEOUT_S * scene.draw.uniform(1.02, 4.0), scene.frame, busy=True)]
+    return [Step(TIMEOUT_S * scene.draw.uniform(1.02, LATEST), scene.frame, busy=True)]
 
 
 def handed_on(scene: Scene) -> list[Step]:

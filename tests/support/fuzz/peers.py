@@ -39,6 +39,8 @@ Play = Callable[[Asked], list[Step]]
 class Event:
     """Something that went over a connection."""
 
+    at: float
+    """In virtual time."""
     connection: int
     octets: bytes
     asked: Asked | None = None
@@ -107,7 +109,7 @@ class Peer:
             asked = Asked(self.framing, len(self.requests), held[:length])
             held = held[length:]
             self.requests.append(asked)
-            self.events.append(Event(number, asked.octets, asked))
+            self.events.append(Event(self._loop.time(), number, asked.octets, asked))
             self._schedule(number, self.play(asked))
 
     def say(self, octets: bytes) -> None:
@@ -150,7 +152,7 @@ class Peer:
     def _send(self, number: int, octets: bytes, beneath: bool = False) -> None:
         taken = self._wires[number].send(octets, beneath)
         if not beneath:
-            self.events.append(Event(number, taken))
+            self.events.append(Event(self._loop.time(), number, taken))
         self.sent()
 
 
