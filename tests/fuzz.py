@@ -336,7 +336,8 @@ class Case:
     def told(self) -> str:
         """All that went over the line."""
         return "\n".join(
-            f"  {event.at:8.3f} s  {event.connection} {'asked' if event.asked else 'sent '} {event.octets.hex()}"
+            f"  {event.at:8.3f} s  {event.connection} {'asked' if event.asked else 'sent '}"
+            f" {event.octets.hex()}"
             for event in self._line.peer.events
         )
 
