@@ -1,6 +1,8 @@
 """`portico policy`: the table, all faults, and a question answered with every reason."""
 
 import json
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +117,17 @@ def test_every_unmet_condition_is_told(
     found = explained(capsys, *SHED, *arguments)
     assert not found["allowed"]
     assert set(found["codes"]) >= codes
+
+
+def test_the_document_shows_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    document = (EXAMPLES.parents[1] / "docs" / "policy.md").read_text("utf-8")
+    shown = re.findall(r"```console\n\$ portico policy explain \*\.toml (.*?)\n(.*?)```", document, re.DOTALL)
+    assert len(shown) == 2
+    for arguments, printed in shown:
+        _, out, _ = run(capsys, "explain", *FILES, *shlex.split(arguments))
+        lines = [line for line in printed.splitlines() if line != "..."]
+        assert lines
+        assert all(line in out.splitlines() for line in lines)
 
 
 def test_an_emergency_needs_the_second_individual(capsys: pytest.CaptureFixture[str]) -> None:

@@ -567,6 +567,9 @@ def test_an_engineer_sets_a_devices_clock_under_a_grant() -> None:
     assert plan is not None
     assert (plan.duration_s, plan.random_end_s, plan.restore_to, plan.value) == (0, 0, None, None)
     assert plan.hold == "none"
+    counted = ask(book(LIMITING | {"budget": {"count_day": 1}}), asked, known).plan
+    assert counted is not None
+    assert [(one.count, one.seconds) for one in counted.reserve] == [(1, 0)]
     timed = limiting(issuer=issuer, verb="set-clock", value=None)
     assert ask(book(LIMITING), timed, known).code == "incomplete"
     stale = replace(known, freshness=Freshness.STALE)
@@ -632,6 +635,15 @@ def test_all_reasons_are_told_at_once() -> None:
     known = facts(opt_outs=(OptOut(),), contact=Contact.LOST, signed={})
     wanted = {"opted-out", "no-contact", "not-agreed", "purpose", "duration"}
     assert codes_of(ask(asked=command(duration="3h", purpose="fun"), known=known)) == wanted
+
+
+def test_the_clock_of_who_commands_may_be_ahead_by_the_tolerance() -> None:
+    assert ask(asked=command(issued="2026-11-24T15:00:05Z")).allowed
+    assert ask(asked=command(issued="2026-11-24T15:00:05.001Z")).code == "issued-ahead"
+    assert ask(asked=command(start="2026-11-24T14:59:55Z")).allowed
+    assert ask(asked=command(start="2026-11-24T14:59:54.999Z")).code == "too-late"
+    assert ask(asked=command(expires="2026-11-24T15:00:00Z")).allowed
+    assert ask(asked=command(expires="2026-11-24T14:59:59.999Z")).code == "command-expired"
 
 
 @pytest.mark.parametrize("error_ms", [0, 5000])
