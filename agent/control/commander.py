@@ -94,6 +94,9 @@ class Commander:
         memory = await self._desk.call(journal.remember)
         self.taker.remember(memory)
         self._desk.changed.update(memory.changed)
+        for one in memory.recent:
+            codes = [one.code] if one.code else []
+            self._desk.tell(one.entity, one.id, one.state, one.device, one.point, codes, "told after a start")
         sure = clock.state() == "synchronised"
         for control in memory.controls:
             actuator = self._actuators.get((control.device, control.point))

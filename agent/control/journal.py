@@ -18,6 +18,8 @@ from policies.facts import Period, Used
 
 KEPT_MS: Final = 2 * 3_600_000
 """A command is remembered for so long after it has expired: nobody takes it any more then."""
+RECENT_MS: Final = 60_000
+"""So far back answers are told again at a start: they may have been written down and not told."""
 BORN: Final = "control-born"
 """Note: when the journal began, in a store that was there before."""
 
@@ -37,6 +39,18 @@ class Known:
 
 
 @dataclass(frozen=True, slots=True)
+class Answer:
+    """Where a command stands, to be told."""
+
+    entity: str
+    id: str
+    state: State
+    code: str
+    device: str
+    point: str
+
+
+@dataclass(frozen=True, slots=True)
 class Memory:
     """What the journal holds when the agent starts."""
 
@@ -45,6 +59,8 @@ class Memory:
     used: dict[Period, Used]
     changed: dict[tuple[str, str], int]
     """When the gateway last wrote to a (device, point)."""
+    recent: tuple[Answer, ...]
+    """What was written down last, and perhaps not told any more."""
     born_ms: int
     """Commands issued before, and budgets of periods begun before, are not known; 0: all are."""
 
@@ -74,9 +90,19 @@ def admit(
             return "out-of-order"
         db.execute("INSERT OR REPLACE INTO last_issued VALUES (?, ?, ?, ?)", (*key, command.issued_ms))
     db.execute(
-        "INSERT INTO command (entity, id, digest, expires_ms, state, code, at_ms, body) "
-        "VALUES (?, ?, ?, ?, ?, '', ?, ?)",
-        (entity, command.id, digest, command.expires_ms, State.ACCEPTED.value, now_ms, body),
+        "INSERT INTO command (entity, id, digest, expires_ms, state, code, at_ms, device, point, body) "
+        "VALUES (?, ?, ?, ?, ?, '', ?, ?, ?, ?)",
+        (
+            entity,
+            command.id,
+            digest,
+            command.expires_ms,
+            State.ACCEPTED.value,
+            now_ms,
+            command.device,
+            command.point,
+            body,
+        ),
     )
     db.execute(
         "DELETE FROM command WHERE expires_ms < ? AND (entity, id) NOT IN (SELECT entity, id FROM control)",
@@ -142,8 +168,14 @@ def remember(db: sqlite3.Connection) -> Memory:
         for grant, device, unit, first, controls, seconds in db.execute("SELECT * FROM budget")
     }
     changed = {(device, point): at for device, point, at in db.execute("SELECT * FROM written")}
+    recent = db.execute(
+        "SELECT entity, id, state, code, device, point FROM command "
+        "WHERE at_ms >= (SELECT max(at_ms) FROM command) - ? ORDER BY at_ms",
+        (RECENT_MS,),
+    ).fetchall()
+    told = tuple(Answer(one[0], one[1], State(one[2]), *one[3:]) for one in recent)
     note = db.execute("SELECT value FROM meta WHERE key = ?", (BORN,)).fetchone()
-    return Memory(tuple(map(_control, rows)), used, changed, int(note[0]) if note else 0)
+    return Memory(tuple(map(_control, rows)), used, changed, told, int(note[0]) if note else 0)
 
 
 def begin(db: sqlite3.Connection, now_ms: int, *, store_is_new: bool) -> None:

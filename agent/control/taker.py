@@ -57,7 +57,7 @@ class Taker:
         self.inbox = Inbox(gateway)
         self.counts: Counter[str] = Counter()
         """Messages that were no command of anybody, by code: a number, never one by one."""
-        self.memory = journal.Memory((), {}, {}, 0)
+        self.memory = journal.Memory((), {}, {}, (), 0)
         self._gateway = gateway
         self._in_force = in_force
         self._desk = desk

@@ -70,7 +70,8 @@ CONTROL_TABLES: Final = (
     # Every command that came in time, for as long as somebody could send it again.
     """CREATE TABLE command (
          entity TEXT NOT NULL, id TEXT NOT NULL, digest TEXT NOT NULL, expires_ms INTEGER NOT NULL,
-         state TEXT NOT NULL, code TEXT NOT NULL, at_ms INTEGER NOT NULL, body BLOB NOT NULL,
+         state TEXT NOT NULL, code TEXT NOT NULL, at_ms INTEGER NOT NULL, device TEXT NOT NULL,
+         point TEXT NOT NULL, body BLOB NOT NULL,
          PRIMARY KEY (entity, id)
        ) STRICT, WITHOUT ROWID""",
     # The latest instant of issue of each entity for each point: what is older comes too late.

@@ -232,6 +232,7 @@ async def rig(
     *,
     clock: Clock | None = None,
     orderly: bool = True,
+    desk_type: type[Desk] = Desk,
 ) -> AsyncIterator[Rig]:
     """Run the controls of one gateway; not ``orderly``: it is gone at the end as with kill -9."""
     url = home.url(DEVICE)
@@ -258,7 +259,7 @@ async def rig(
         else:
             told.pop((code, device), None)
 
-    desk = Desk(store, clock, {"lan": lane}, alarm, lambda: None)
+    desk = desk_type(store, clock, {"lan": lane}, alarm, lambda: None)
     commander = Commander(
         GATEWAY,
         documents or Documents(),
@@ -287,4 +288,5 @@ async def rig(
                     await commander.stop()
             finally:
                 serving.cancel()
-        await link.close()
+                await asyncio.gather(serving, return_exceptions=True)
+                await link.close()

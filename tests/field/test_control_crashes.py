@@ -1,0 +1,95 @@
+"""The agent gone at every step of a control, before and after it is written down: the device is put back.
+
+The plant is a process of its own, and goes on.  A step that is written down and not yet done, or done and
+not yet told, is found by the next life: the value is written at most once, the default until it shows.
+"""
+
+import asyncio
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from agent.control.desk import Desk
+from agent.control.life import Control, State
+from simulator.pytest_plugin import Premises, Starter
+from tests.support.controlrig import DEVICE, command, rig
+
+pytestmark = [pytest.mark.field, pytest.mark.timeout(60)]
+
+
+@pytest.fixture
+def home(portico_premises: Starter) -> Premises:
+    return portico_premises("household")
+
+
+def crashing(at: State, *, written: bool) -> tuple[type[Desk], asyncio.Event]:
+    """Return a desk at which everything stands still at a step, before or after it is written down."""
+    there = asyncio.Event()
+
+    class Crashing(Desk):
+        async def step(
+            self, control: Control, state: State, why: str = "", text: str = "", shown: Decimal | None = None
+        ) -> Control:
+            if state is not at:
+                return await super().step(control, state, why, text, shown)
+            if written:
+                await super().step(control, state, why, text, shown)
+            there.set()
+            await asyncio.Event().wait()
+            raise AssertionError("nobody comes here")
+
+    return Crashing, there
+
+
+@pytest.mark.parametrize("written", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize(
+    "at", [State.DISPATCHED, State.CONFIRMED, State.RESTORING, State.RESTORED], ids=lambda one: one.value
+)
+async def test_a_crash_at_a_step_leaves_nothing_shed(
+    home: Premises, tmp_path: Path, at: State, written: bool
+) -> None:
+    desk, there = crashing(at, written=written)
+    async with rig(home, tmp_path, orderly=False, desk_type=desk) as gateway:
+        gateway.send(command(duration="1s"))
+        async with asyncio.timeout(30):
+            await there.wait()
+    # Before it was written: its time is over when the next life begins, and it never began.
+    never = at is State.DISPATCHED and not written
+    async with rig(home, tmp_path) as gateway:
+        await gateway.until("cancelled" if never else "restored")
+        home.until(lambda: home.values(DEVICE)["LoadState"] in (0, False), "the load has its supply again")
+        assert orders(home) <= 1
+
+
+def orders(home: Premises) -> int:
+    """Return how often the relay opened its contactor."""
+    return int(home.values(DEVICE)["Cycles"])
+
+
+async def test_a_crash_in_the_middle_of_a_long_control_does_not_write_it_again(
+    home: Premises, tmp_path: Path
+) -> None:
+    desk, there = crashing(State.CONFIRMED, written=False)
+    async with rig(home, tmp_path, orderly=False, desk_type=desk) as gateway:
+        gateway.send(command(duration="60s"))
+        async with asyncio.timeout(30):
+            await there.wait()
+    async with rig(home, tmp_path) as gateway:
+        assert (await gateway.until("confirmed")).reasons == ["goes-on"]
+        assert orders(home) == 1
+        assert gateway.shed() is True
+
+
+async def test_a_silent_device_is_put_back_over_many_restarts(home: Premises, tmp_path: Path) -> None:
+    async with rig(home, tmp_path, orderly=False) as gateway:
+        gateway.send(command(duration="60s"))
+        await gateway.until("confirmed")
+    home.fault(DEVICE, "silent")
+    for _ in range(3):
+        async with rig(home, tmp_path, orderly=False) as gateway:
+            await gateway.until("restoring")
+    home.clear(DEVICE)
+    async with rig(home, tmp_path) as gateway:
+        await gateway.until("restored")
+        assert gateway.shed() is False
