@@ -279,14 +279,13 @@ async def rig(
             await lane.give_turns(link, connect)
             await lane.pause(loop.create_future())
 
-    async with store, commander.running():
-        async with asyncio.TaskGroup() as group:
-            serving = group.create_task(serve())
-            try:
-                yield Rig(home, store, commander, lane, told)
-                if orderly:
-                    await commander.stop()
-            finally:
-                serving.cancel()
-                await asyncio.gather(serving, return_exceptions=True)
-                await link.close()
+    async with store, commander.running(), asyncio.TaskGroup() as group:
+        serving = group.create_task(serve())
+        try:
+            yield Rig(home, store, commander, lane, told)
+            if orderly:
+                await commander.stop()
+        finally:
+            serving.cancel()
+            await asyncio.gather(serving, return_exceptions=True)
+            await link.close()
