@@ -33,6 +33,8 @@ def order_lines(kind: DeviceType) -> Iterator[str]:
         rest += ["only taken, never told"] if not point.readable else []
         yield "  " + ", ".join(rest)
         yield "  " + _hold(write)
+        if kind.limits.write_pause_ms:
+            yield f"  writes at least {duration(kind.limits.write_pause_ms)} apart"
         others = set(write.guessed) - {"default", "min_on_s", "min_off_s"}
         if others:
             yield f"  guessed: {', '.join(sorted(others))}"

@@ -72,6 +72,11 @@ def test_show_tells_orders_with_their_hold_and_names_guesses(capsys: pytest.Capt
     assert run("show", "generic-load-relay") == 0
     told = " ".join(capsys.readouterr().out.split())
     assert "LoadShed ?: 0 to 1, by function 5 default 0, feedback LoadState" in told
+    assert run("show", "keba-p40") == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "no feedback, only taken, never told" in told
+    assert "5 to 600 s in holding 5018, shown by FailsafeS; falls back to AFailsafe" in told
+    assert "writes at least 5s apart" in told
     assert run("show", "waveshare-rtu-relay-d") == 0
     told = " ".join(capsys.readouterr().out.split())
     assert "up to 3276.7 s in the order itself, to coil 512 in counts of 0.1 s" in told

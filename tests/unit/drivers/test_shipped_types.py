@@ -115,6 +115,13 @@ def test_only_what_falls_back_by_itself_may_be_ordered_without_somebody_who_rest
         assert point.write.hold != "none", point.name
 
 
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_order_that_can_be_read_back_names_its_feedback(name: str) -> None:
+    for point in writable(load_type(name)):
+        assert point.write is not None
+        assert bool(point.write.feedback) == point.readable, point.name
+
+
 def rows(path: Path) -> dict[str, str]:
     """Return the rows of the table of types in a document, by type."""
     table = path.read_text().partition("\n| type |")[2].partition("\n\n")[0]

@@ -281,3 +281,36 @@ def test_type_is_frozen(tmp_path: Path) -> None:
     toy: DeviceType = load_type("toy", [tmp_path])
     with pytest.raises(ValueError, match="frozen"):
         toy.points[0].address = 3  # type: ignore[misc]
+
+
+DOCUMENT = Path(__file__).parents[3] / "docs" / "devices.md"
+
+
+def documented(containing: str) -> str:
+    """Return the block of TOML in the document that holds a text."""
+    blocks = DOCUMENT.read_text().split("```toml\n")[1:]
+    return next(block.partition("```")[0] for block in blocks if containing in block)
+
+
+def test_documented_example_is_a_whole_type(tmp_path: Path) -> None:
+    (tmp_path / "example-meter.toml").write_text(documented('name = "example-meter"'))
+    meter = load_type("example-meter", [tmp_path])
+    assert {point.type.value for point in meter.points} >= {"float32", "uint16", "bool", "bit", "string"}
+
+
+def test_documented_sections_of_a_point_are_read(tmp_path: Path) -> None:
+    sense = documented("max_rate")
+    counter = '[[point]]\nname = "Wh"\naddress = 6\ntype = "uint32"\nunit = "Wh"\ncumulative = true\n'
+    safe = '[[point]]\nname = "AFailsafe"\naddress = 8\nunit = "A"\n'
+    order = '[[point]]\nname = "ALimit"\ntable = "holding"\ntype = "uint16"\n'
+    order += 'address = 9\nunit = "A"\nscale = "0.1"\n'
+    start = GOOD.partition("[[block]]")[0]
+    (tmp_path / "toy.toml").write_text(start + counter + sense + safe + order + documented("falls_back_to"))
+    toy = load_type("toy", [tmp_path])
+    counted, limit = toy.point("Wh").sense, toy.point("ALimit").write
+    assert counted is not None
+    assert (counted.modulus, counted.refresh_ms, counted.guessed) == (10**8, 10_000, ("refresh", "modulus"))
+    assert limit is not None
+    assert limit.limits == "0 or 6 to 16"
+    assert limit.hold_register is not None
+    assert limit.hold_register.max == Decimal("65.535")
