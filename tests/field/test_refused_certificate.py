@@ -21,7 +21,7 @@ from simulator.broker import Mosquitto, free_port
 
 DEADLINE_S = 20.0
 # paho makes a new pair of sockets with each connection and leaves the old one to the garbage collector.
-left_to_python = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
 @pytest.fixture
@@ -119,7 +119,6 @@ def said(caplog: pytest.LogCaptureFixture) -> list[str]:
     ]
 
 
-@left_to_python
 def test_refused_certificate_is_one_sentence_however_often_it_is_tried(
     broker: Mosquitto, stranger: tuple[Path, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -131,7 +130,6 @@ def test_refused_certificate_is_one_sentence_however_often_it_is_tried(
     assert judged(sentence, stranger[0]), sentence
 
 
-@left_to_python
 def test_broker_of_an_authority_that_is_not_in_ca_says_what_to_do(
     broker: Mosquitto, known: tuple[Path, Path], stranger: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -144,7 +142,6 @@ def test_broker_of_an_authority_that_is_not_in_ca_says_what_to_do(
         assert "correct the host in url" in link.failure
 
 
-@left_to_python
 def test_two_collectors_of_one_name_are_told_apart_once_and_then_tried_without_a_word(
     broker: Mosquitto, known: tuple[Path, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
