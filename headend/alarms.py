@@ -30,6 +30,7 @@ class Code(StrEnum):
     AUDIT_REWRITTEN = "audit-rewritten"
     AUDIT_CUT = "audit-cut"
     AUDIT_UNPROVEN = "audit-unproven"
+    CONTROL_UNKNOWN_END = "control-unknown-end"
 
 
 @dataclass(slots=True)
@@ -63,7 +64,7 @@ class Alarms:
         connection.executemany(
             "INSERT INTO alarm (code, gateway, text, first_ms, last_ms, count) VALUES (?, ?, ?, ?, ?, ?) "
             "ON CONFLICT DO UPDATE SET text = excluded.text, last_ms = max(last_ms, excluded.last_ms), "
-            "count = count + excluded.count",
+            "count = count + excluded.count, cleared_ms = NULL",
             [
                 (code, gateway, one.text, one.first_ms, one.last_ms, one.count)
                 for (code, gateway), one in self._gathered.items()

@@ -19,9 +19,10 @@ import msgspec
 
 from core.codec import encode_record
 from core.ranges import RangeSet
-from core.records import Gap, ManifestRecord, QualityRecord, Record, Start
+from core.records import Gap, ManifestRecord, Outcome, QualityRecord, Record, Start
 from headend.alarms import Code
 from headend.books import Books, Epoch
+from headend.controls import enter_outcome
 from headend.epochs import begin_epoch, check_growth, mark_lost, raise_low
 from headend.intake import Accepted
 from headend.journal import append_gateway_entry
@@ -188,6 +189,8 @@ def _unfold(books: Books, epoch: Epoch, message: Accepted, record: Record) -> No
             )
         case QualityRecord():
             append_gateway_entry(books.connection, epoch.gateway, record, books.now_ms)
+        case Outcome():
+            enter_outcome(books.connection, epoch.gateway, message.topic.entity, record)
         case _:
             pass
 

@@ -19,7 +19,7 @@ from typing import Annotated
 import typer
 
 from core.errors import ConfigError
-from headend import cli_enter, cli_intervals, cli_judge, cli_own
+from headend import cli_enter, cli_intervals, cli_judge, cli_outcomes, cli_own
 from headend.cli_options import DEFAULT_CONFIG, BooksFile, Config, Json, books_path, console, now_ms
 from headend.collector import Collector
 from headend.config import HeadendConfig, load
@@ -30,7 +30,7 @@ from headend.shown import write_csv, write_json, write_table
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
 
-for _part in (cli_judge.app, cli_enter.app, cli_intervals.app):
+for _part in (cli_judge.app, cli_enter.app, cli_intervals.app, cli_outcomes.app):
     app.add_typer(_part)
 app.add_typer(
     cli_own.app,

@@ -224,7 +224,7 @@ def list_alarms(
     with translated(path):
         own = connection.execute(
             "SELECT 'head-end', code, gateway, text, first_ms, last_ms, count FROM alarm "
-            "WHERE ?1 = '' OR gateway = ?1 ORDER BY last_ms DESC",
+            "WHERE (?1 = '' OR gateway = ?1) AND cleared_ms IS NULL ORDER BY last_ms DESC",
             (gateway,),
         ).fetchall()
         theirs = connection.execute(

@@ -31,6 +31,7 @@ from headend.auditheads import AuditHeads
 from headend.books import Books
 from headend.config import HeadendConfig
 from headend.confirm import EPOCHS_IN_ONE, Confirmer, Plan, Question, cut
+from headend.controls import Watch as ControlWatch
 from headend.healing import Healing
 from headend.inbox import Arrival, Inbox
 from headend.intake import Accepted, Intake, Refused, Verdict
@@ -92,6 +93,7 @@ class Collector:
         self._renewals: dict[str, tuple[float, float]] = {}
         self._presence = Presence()
         self._audit_heads = AuditHeads()
+        self._controls = ControlWatch()
         self._healing = Healing()
         self._links: Final = [self._link(number, name) for number in range(len(config.broker))]
         self._status_s = self._logged_s = self._merged_s = self._committed_s = 0.0
@@ -229,12 +231,16 @@ class Collector:
         now_s = time.monotonic()
         connected = self._connected()
         merging = flush or self._merged_s + MERGE_EVERY_S <= now_s
-        waiting = merging and (self._refused or self._presence or self._audit_heads or self._alarms)
+        looking = merging and self._controls.due(now_s)
+        gathered = self._refused or self._presence or self._audit_heads or self._alarms
+        waiting = looking or (merging and gathered)
         if not accepted and not waiting and not flush and self._confirmer.next_s(connected) > now_s:
             return
         with books.transaction(self._now_ms()):
             stored = [(arrival, verdict, self._store(books, verdict)) for arrival, verdict in accepted]
             states, heads = self._merge(books) if merging else ([], [])
+            if looking:
+                self._controls.look(books, now_s)
             # What is due is known only now, and its ranges are those of this transaction.
             for arrival, verdict, one in stored:
                 self._touch(books, arrival, verdict, one, now_s)

@@ -18,7 +18,7 @@ from typing import Final
 from core.errors import ConfigError, StoreCorrupt, StoreError, StoreFull, StoreTooNew
 from core.ids import new_books_id
 
-VERSION: Final = 2
+VERSION: Final = 3
 """`PRAGMA user_version`: raised with each change of the tables."""
 APPLICATION: Final = 0x506F7274
 """`PRAGMA application_id`: "Port", by which file(1) and we know the file."""
@@ -184,6 +184,30 @@ CREATE INDEX audit_head_gateway ON audit_head (gateway, no);
 """
 """Since version 2."""
 
+CONTROL_TABLES: Final = """
+ALTER TABLE alarm ADD COLUMN cleared_ms INTEGER;  -- NULL: it stands
+CREATE TABLE control (              -- where each command stands, by the outcomes that came
+    gateway TEXT NOT NULL, entity TEXT NOT NULL, command TEXT NOT NULL,
+    device TEXT NOT NULL, point TEXT NOT NULL,
+    state TEXT NOT NULL, at_ms INTEGER NOT NULL,
+    begin_ms INTEGER, end_ms INTEGER,   -- drawn by the gateway when it accepted
+    ended INTEGER NOT NULL,             -- 1: nothing more is owed to the device
+    PRIMARY KEY (gateway, entity, command)
+) WITHOUT ROWID;
+CREATE INDEX control_open ON control (end_ms) WHERE ended = 0;
+CREATE VIEW outcome AS
+SELECT epoch.gateway, epoch.epoch, record.seq, json_extract(body, '$.at') AS at_ms,
+       json_extract(body, '$.command') AS command, coalesce(json_extract(body, '$.entity'), '') AS entity,
+       json_extract(body, '$.state') AS state, coalesce(json_extract(body, '$.device'), '') AS device,
+       coalesce(json_extract(body, '$.point'), '') AS point, json_extract(body, '$.value') AS value,
+       coalesce(json_extract(body, '$.reasons'), '[]') AS reasons,
+       coalesce(json_extract(body, '$.text'), '') AS text,
+       json_extract(body, '$.x.begin') AS begin_ms, json_extract(body, '$.x.end') AS end_ms,
+       json_extract(body, '$.x.grant') AS "grant", record.received_ms
+FROM record JOIN epoch ON epoch.no = record.epoch_no WHERE type = 'outcome';
+"""
+"""Since version 3."""
+
 
 @contextmanager
 def translated(path: Path) -> Iterator[None]:
@@ -230,8 +254,11 @@ def open_writer(path: Path, now_ms: int) -> sqlite3.Connection:
             version = _version(connection, path)
             if version == 0:
                 _create(connection, now_ms)
-            if version < VERSION:
+            if version < 2:
                 _run(connection, AUDIT_TABLES)
+            if version < 3:
+                _run(connection, CONTROL_TABLES)
+            if version < VERSION:
                 connection.execute(f"PRAGMA user_version={VERSION}")
             connection.execute("COMMIT")
         except BaseException:
