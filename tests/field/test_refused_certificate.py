@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import ssl
 from collections.abc import Iterator
@@ -22,6 +23,13 @@ from simulator.broker import Mosquitto, free_port
 DEADLINE_S = 20.0
 # paho makes a new pair of sockets with each connection and leaves the old one to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture(autouse=True)
+def collected() -> Iterator[None]:
+    """Collect here what paho left, while it is known whose it is."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture
