@@ -14,7 +14,7 @@ Pure.  Deliberately not here: talking to the device (``drivers.sunspec.discovery
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
-from decimal import Decimal
+from decimal import ROUND_CEILING, Decimal
 from typing import Literal
 
 from core.errors import Undecodable
@@ -53,6 +53,8 @@ CLOCKS: dict[tuple[int, str], dict[str, object]] = {
     (122, "Tms"): {"clock": {"since": "2000-01-01", "max_offset": "60s"}},
 }
 """What makes sense of a point that is the device's own clock."""
+NAMEPLATES = ((702, "WMaxRtg", "W_SF"), (120, "WRtg", "WRtg_SF"))
+"""Where a device states its rated power: model, point, scale factor."""
 # Ours: to what a float is rounded. Float models state no resolution, and seven digits of noise cost money.
 RESOLUTIONS = {
     "A": "0.001",
@@ -133,11 +135,13 @@ class _Draft:
     taken: set[str] = field(default_factory=set)
     scalers: dict[str, str] = field(default_factory=dict)
     """Scale factors of the model at hand that are points, by what SunSpec calls them."""
+    nameplate_w: Decimal | None = None
     grouped: dict[str, list[str]] = field(default_factory=dict)
     """Points by what is to be remarked of them."""
 
     def fill(self) -> None:
         """Put together the points of all known models, in the order of the device."""
+        self.nameplate_w = _nameplate_w(self.found)
         for model in self.found.models:
             if model.definition is None:
                 continue
@@ -177,6 +181,9 @@ class _Draft:
             return
         name = self._name(f"{point.name}{suffix}", model.id)
         keys = _keys(model, point, address, name, exponent, raw)
+        makes = model.definition is not None and model.definition.kind == "inverter"  # no meter at the grid
+        if makes and keys["cumulative"] and keys["unit"] == "Wh" and self.nameplate_w is not None:
+            keys["sense"] = _gain(self.nameplate_w)
         if point.scale_factor in self.scalers:
             keys["scale_by"] = self.scalers[point.scale_factor]
         if not suffix:
@@ -288,6 +295,26 @@ def _scale(model: FoundModel, name: str) -> int | None:
             if raw is not None and not _is_absent(point, raw):
                 return int.from_bytes(raw, "big", signed=True)
     return None
+
+
+def _nameplate_w(found: Discovery) -> Decimal | None:
+    """Return the power that an inverter has by its own nameplate, in W; None where it states none."""
+    for number, rating, factor in NAMEPLATES:
+        model = found.model(number)
+        if model is None or model.definition is None:
+            continue
+        scale = _scale(model, factor)
+        for point, address, _ in _own(model):
+            raw = _raw(model, address, point.length) if point.name == rating else None
+            if raw is not None and scale is not None and not _is_absent(point, raw) and any(raw):
+                return Decimal(int.from_bytes(raw, "big")).scaleb(scale)
+    return None
+
+
+def _gain(nameplate_w: Decimal) -> dict[str, object]:
+    """Return how fast an inverter's energy can grow: a fifth more than its nameplate, which is ours."""
+    rate = (nameplate_w * Decimal("1.2") / 3600).quantize(Decimal("0.001"), ROUND_CEILING)
+    return {"max_rate": rate, "refresh": "10s", "guessed": ("refresh",)}
 
 
 def _keys(

@@ -56,6 +56,25 @@ def polled(kind: DeviceType, link: Registers, names: list[str]) -> dict[str, tup
     return {name: found[name] for name in names}
 
 
+def nameplate_120(power: int, scale: int) -> Model:
+    return 120, [4, power, scale % 0x10000, *[0x8000] * 23]
+
+
+def test_energy_of_an_inverter_grows_no_faster_than_its_nameplate_allows() -> None:
+    made = described(common(), inverter_103(), nameplate_120(826, 1), meter_203()).type
+    sense = made.point("WH").sense
+    assert sense is not None
+    assert sense.max_rate == Decimal("2.754")  # 1.2 times 8260 W, in Wh a second
+    assert (sense.refresh_ms, sense.guessed, sense.modulus) == (10_000, ("refresh",), None)
+    assert made.point("TotWhExp").sense is None  # what the meter at the grid counts is not the inverter's
+    assert made.point("W").sense is None
+
+
+def test_inverter_without_a_nameplate_has_no_greatest_rate() -> None:
+    for models in ((), (nameplate_120(0xFFFF, 1),), (nameplate_120(826, -0x8000),), (nameplate_120(0, 0),)):
+        assert described(common(), inverter_103(), *models).type.point("WH").sense is None
+
+
 def test_values_are_those_of_the_device() -> None:
     models = (common(), inverter_103(), meter_203(), mppt_160())
     kind = described(*models).type
