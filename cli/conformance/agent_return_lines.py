@@ -14,7 +14,7 @@ from core.records import Alarm, Gap, Row
 from core.topics import Lane
 
 GOOD: Final = "good"
-LEFT_TICKS: Final = 2
+LEFT_TICKS: Final = 1
 """Ticks of an outage that may be missing: the devices are polled meanwhile."""
 
 
@@ -221,7 +221,7 @@ def outage(seen: AgentEvidence) -> Found:
     came = [one for one in seen.streams if one.number >= seen.marks["broker-back"].heard]
     if not came:
         return failed("no message came after the broker was back")
-    if len(polled) < due - LEFT_TICKS:
+    if not polled or len(polled) < due - LEFT_TICKS:
         return failed(
             f"of {due} ticks while the broker was away {len(polled)} have a value of the steady device"
         )

@@ -367,6 +367,8 @@ def one_content(seen: AgentEvidence) -> Found:
                     faults.append(f"sequence {seq} of {one} is not what it was in {before[1]}")
     if faults:
         return failed(f"{len(faults)} identities came with other content", faults)
+    if not there:
+        return untested("no sequences came")
     return passed(f"{len(there)} identities, {again} arrivals again")
 
 
