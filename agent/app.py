@@ -34,6 +34,11 @@ from agent.linelink import line_link
 from agent.lineworker import LineWorker
 from agent.notify import WATCHDOG, Notifier
 from agent.notify import status as systemd_status
+from agent.policy.keeper import KeeperOptions, PolicyKeeper, built_in_root
+from agent.policy.note import read_note as read_policy_note
+from agent.policy.post import Post, policy_topics
+from agent.policy.sink import StoreSink
+from agent.policy.told import with_policy
 from agent.recall import recalled
 from agent.site import PollGroup, Site, build_site
 from agent.store.recordfile import RecordFile
@@ -111,15 +116,36 @@ class Agent:
         self.clock.on_step = self._stepped
         self.brokers: list[Broker] = []
         self.routes: list[Route] = []
+        self.policy = self._policy_keeper()
         for connection in connections(config):
             self._add_connection(connection)
         self._bell = Bell(self.clock)
         self.audit_heads = AuditHeads(gateway.id, self.store, self.key, self.brokers, self.clock.now_ms)
         self.workers = [self._worker(line.name) for line in config.lines]
 
+    def _policy_keeper(self) -> PolicyKeeper | None:
+        """Return what keeps the policy, None where the configuration names none: nobody is obeyed then."""
+        policy, gateway = self.config.policy, self.config.gateway
+        if policy is None:
+            return None
+        return PolicyKeeper(
+            KeeperOptions(gateway.data_dir / "policy", built_in_root(policy.root), gateway.id, policy.folder),
+            read_policy_note(gateway.data_dir),
+            self.clock,
+            Post(policy_topics(gateway.id, policy.segment)) if self.config.routes else None,
+            StoreSink(self.store, self.alarms.tell, self.clock.now_ms, self._tell_state),
+        )
+
+    def _tell_state(self) -> None:
+        topic = state_topic(self.config.gateway.id)
+        for broker in self.brokers:
+            if broker.connected:
+                broker.publish(topic, self.state(online=True), lambda _: None, retain=True)
+
     def _add_connection(self, connection: Connection) -> None:
         gateway = self.config.gateway.id
         topic = state_topic(gateway)
+        post = self._post_on(connection)
         broker = Broker(
             BrokerOptions(
                 host=connection.url.host,
@@ -129,13 +155,19 @@ class Agent:
                 cert=connection.cert,
                 keepalive_s=max(5, round(connection.keepalive.s)),
                 window=max(route.window for route in connection.routes),
-                subscriptions=(topic, *_subscriptions(gateway, connection)),
-                will=(topic, self.state(online=False)),
+                subscriptions=(
+                    topic,
+                    *_subscriptions(gateway, connection),
+                    *(post.topics if post is not None else ()),
+                ),
+                will=lambda: (topic, self.state(online=False)),
                 greeting=lambda: (topic, self.state(online=True)),
             ),
             self.alarms.tell,
         )
         broker.listeners.append(TwinWatch(topic, self.store, self.alarms.tell))
+        if post is not None:
+            broker.listeners.append(post)
         self.brokers.append(broker)
         for one in connection.routes:
             assert one.trust is not None
@@ -160,6 +192,14 @@ class Agent:
             )
             route.on_floor = self._note_floors
             self.routes.append(route)
+
+    def _post_on(self, connection: Connection) -> Post | None:
+        """Return what hears the policy on a connection, None on all but the one that brings it."""
+        policy, keeper = self.config.policy, self.policy
+        if policy is None or keeper is None:
+            return None
+        wanted = policy.route or self.config.routes[0].name
+        return keeper.post if wanted in {route.name for route in connection.routes} else None
 
     def _worker(self, line: str) -> LineWorker:
         settings = self.config.line(line)
@@ -237,19 +277,19 @@ class Agent:
 
     def state(self, *, online: bool) -> bytes:
         """Return the sealed message of the retained state, or of the will."""
-        body = encode_plain(
-            State(
-                v=1,
-                gateway=self.config.gateway.id,
-                online=online,
-                at=time.time_ns() // 1_000_000 if online else 0,
-                epoch=self.store.epoch,
-                software=software(),
-                clock=self.clock.state(),
-                instance=self.instance,
-            )
+        state = State(
+            v=1,
+            gateway=self.config.gateway.id,
+            online=online,
+            at=time.time_ns() // 1_000_000 if online else 0,
+            epoch=self.store.epoch,
+            software=software(),
+            clock=self.clock.state(),
+            instance=self.instance,
         )
-        return seal(state_topic(self.config.gateway.id), body, self.key)
+        if self.policy is not None:
+            state = with_policy(state, self.policy.versions, self.policy.freshness)
+        return seal(state_topic(self.config.gateway.id), encode_plain(state), self.key)
 
     def _stepped(self, step_ms: int) -> None:
         at, monotonic_ms, state = (

@@ -31,6 +31,7 @@ from agent.config_models import (
     Scheme,
     Setting,
 )
+from agent.config_policy import PolicyConfig
 from agent.config_rules import Parts, Types, rule_faults, warnings
 from agent.config_said import (
     NO_GATEWAY,
@@ -57,6 +58,7 @@ __all__ = [
     "LineConfig",
     "OverrideConfig",
     "OwnershipConfig",
+    "PolicyConfig",
     "RouteConfig",
     "Scheme",
     "Setting",
@@ -73,7 +75,13 @@ __all__ = [
 LONGEST_FILE = 4 << 20
 """Bytes; a thousand devices with overrides fit many times."""
 
-_TABLES = {"gateway": GatewayConfig, "line": LineConfig, "device": DeviceConfig, "route": RouteConfig}
+_TABLES = {
+    "gateway": GatewayConfig,
+    "line": LineConfig,
+    "device": DeviceConfig,
+    "route": RouteConfig,
+    "policy": PolicyConfig,
+}
 _NESTED: Mapping[str, type[BaseModel]] = {
     "override": OverrideConfig,
     "ownership": OwnershipConfig,
@@ -209,6 +217,7 @@ def _survey(text: str, path: Path) -> Survey:
             lines=tuple(table for _, table in parts.lines),
             devices=tuple(said.whole for _, said in parts.devices if said.whole is not None),
             routes=tuple(said.whole for _, said in parts.routes if said.whole is not None),
+            policy=None if parts.policy is None else parts.policy[1],
         )
     identity = IdentitySaid(
         gateway=parts.gateway.id,
@@ -252,7 +261,19 @@ class _Reader:
             line_places=tuple(place for place, _ in lines),
             devices=tuple(devices),
             routes=tuple(routes),
+            policy=self._policy(tables),
         )
+
+    def _policy(self, tables: _Toml) -> tuple[Place, PolicyConfig] | None:
+        place = Place(self._file, "policy")
+        table = tables.get("policy")
+        if table is None:
+            return None
+        if not isinstance(table, dict):
+            self.faults.append(place.fault("write [policy] with one bracket: there is one policy"))
+            return None
+        whole, _ = self._model(place, table, PolicyConfig)
+        return None if whole is None else (place, whole)
 
     def _gateway(self, tables: _Toml) -> GatewaySaid:
         place = Place(self._file, "gateway")

@@ -19,21 +19,20 @@ from pydantic import (
     AfterValidator,
     AwareDatetime,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     PlainValidator,
-    ValidationInfo,
     WithJsonSchema,
     model_validator,
 )
 
 from agent.amounts import Duration, DurationKey, IntervalKey, Size, SizeKey, within
 from agent.config_firstframe import FirstFrame, check_first_frames
+from agent.config_forms import FilePath, Name, checked
+from agent.config_policy import PolicyConfig
 from agent.config_transformer import TransformerConfig
 from certs.profile import RESERVED_IDS
 from core.errors import ConfigError
-from core.ids import name_fault
 from drivers.modbus.lineurl import LineScheme, LinkUrl
 from drivers.modbus.wires import SerialSettings
 
@@ -109,15 +108,8 @@ def _endpoint(value: object, allowed: tuple[Scheme, ...], example: str) -> Endpo
     return value if isinstance(value, Endpoint) else parse_endpoint(value, allowed, example)
 
 
-def _name(text: str) -> str:
-    fault = name_fault(text)
-    if fault is not None:
-        raise ValueError(f'"{text}" {fault}')
-    return text
-
-
 def _identity(text: str) -> str:
-    if _name(text) in RESERVED_IDS:
+    if checked(text) in RESERVED_IDS:
         raise ValueError(f'"{text}" is reserved for topics of the system: choose another name')
     return text
 
@@ -138,17 +130,6 @@ def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
-def _path(value: object, info: ValidationInfo) -> object:
-    """Read a relative path from the folder in which the configuration lies."""
-    if isinstance(value, str) and not value:
-        raise ValueError("an empty path")
-    if not isinstance(value, str | Path):
-        raise ValueError("must be a path in quotes")
-    context = info.context
-    folder = context.get("folder") if isinstance(context, Mapping) else None
-    return Path(folder, value) if isinstance(folder, Path) else Path(value)
-
-
 def _deadband(value: object) -> object:
     if isinstance(value, str | int) and not isinstance(value, bool):
         try:
@@ -163,11 +144,9 @@ def _deadband(value: object) -> object:
 Deadband = Annotated[Decimal, PlainValidator(_deadband), WithJsonSchema({"type": "string"})]
 """Change in the unit of a point up to which nothing is reported; in quotes, because it is exact."""
 _URL = WithJsonSchema({"type": "string", "format": "uri"})
-Name = Annotated[str, AfterValidator(_name)]
 Identity = Annotated[str, AfterValidator(_identity)]
 Names = Annotated[tuple[Name, ...], Field(strict=False), AfterValidator(_distinct)]
 Identities = Annotated[tuple[Identity, ...], Field(strict=False), AfterValidator(_distinct)]
-FilePath = Annotated[Path, BeforeValidator(_path)]
 LineUrl = Annotated[LinkUrl, PlainValidator(_line_url), _URL]
 BrokerUrl = Annotated[Endpoint, PlainValidator(_broker_url), _URL]
 Address = Annotated[str, AfterValidator(_address)]
@@ -435,6 +414,7 @@ class Config(_Table):
     lines: tuple[LineConfig, ...] = Field(default=(), alias="line")
     devices: tuple[DeviceConfig, ...] = Field(default=(), alias="device")
     routes: tuple[RouteConfig, ...] = Field(default=(), alias="route")
+    policy: PolicyConfig | None = None
 
     model_config = ConfigDict(populate_by_name=True)
 

@@ -11,6 +11,7 @@ from itertools import pairwise
 
 from agent.config_faults import Place, close, near
 from agent.config_models import Config, DeviceConfig, LineConfig, Scheme, Setting
+from agent.config_policy import PolicyConfig
 from agent.config_said import DeviceSaid, GatewaySaid, RouteSaid
 from agent.owners import ownership_terms
 from core.errors import ConfigError
@@ -32,6 +33,7 @@ class Parts:
     """Of all lines."""
     devices: tuple[tuple[Place, DeviceSaid], ...]
     routes: tuple[tuple[Place, RouteSaid], ...]
+    policy: tuple[Place, PolicyConfig] | None = None
 
 
 def rule_faults(parts: Parts, types: Types) -> Iterator[str]:
@@ -48,6 +50,7 @@ def rule_faults(parts: Parts, types: Types) -> Iterator[str]:
         if device.whole is not None:
             yield from _transformer_faults(place, device.whole, types)
     yield from _route_faults(parts)
+    yield from _policy_faults(parts)
 
 
 def _same_names(places: Iterable[Place]) -> Iterator[str]:
@@ -187,6 +190,18 @@ def _route_faults(parts: Parts) -> Iterator[str]:
                 f'"{towards[end].name}": one route for each entity and broker'
             )
         towards.setdefault(end, place)
+
+
+def _policy_faults(parts: Parts) -> Iterator[str]:
+    if parts.policy is None:
+        return
+    place, policy = parts.policy
+    names = {route.name for route, _ in parts.routes if route.name}
+    if policy.route is not None and policy.route not in names:
+        hint = near(policy.route, names)
+        yield place.at("route").fault(f'no [[route]] is named "{policy.route}": {hint}')
+    if not parts.routes and policy.folder is None:
+        yield place.fault("comes from nowhere: give a [[route]] to its broker, or folder")
 
 
 def warnings(config: Config, types: Types) -> tuple[str, ...]:

@@ -28,11 +28,12 @@ YOUNG: Final = 20_000
 """New objects at which Python looks for rings among them. A poll under way holds about twenty; with CPython's
 own 700 a tick of 500 devices is held up ten times while its requests go out."""
 
+Service = tuple[str, Callable[[], Coroutine[None, None, None]]]
+"""A name and what runs under it, for ever."""
+
 
 @contextlib.asynccontextmanager
-async def running(
-    name: str, services: list[tuple[str, Callable[[], Coroutine[None, None, None]]]]
-) -> AsyncIterator[None]:
+async def running(name: str, services: list[Service]) -> AsyncIterator[None]:
     """Run services for as long as the block runs; a failure of one ends the block."""
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(run(), name=f"{name}:{label}") for label, run in services]
@@ -54,7 +55,10 @@ async def serve(config: Config, stop: asyncio.Event, ready: Callable[[], None] =
         async with running("route", [(route.options.name, route.run) for route in agent.routes]):
             report = functools.partial(agent.report, notifier)
             workers = [(worker.name, worker.run) for worker in agent.workers]
-            async with running("line", [*workers, ("report", report), ("audit", agent.audit_heads.run)]):
+            others: list[Service] = [("report", report), ("audit", agent.audit_heads.run)]
+            if agent.policy is not None:
+                others.append(("policy", agent.policy.run))
+            async with running("line", [*workers, *others]):
                 _settle()
                 notifier.tell(READY)
                 ready()

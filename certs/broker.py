@@ -4,9 +4,9 @@ The certificate's common name is the MQTT user name, and the rules go by user na
 in its own branch alone, and an entity reads its own streams alone. They are the first of two locks:
 what matters is signed, and filtered at the edge.
 
-Not here: running the broker (`simulator.broker`); the policy service, which will write `policy/` and
-`<gw>/assign`. mosquitto cannot bind client ids to user names while a gateway may hold several
-connections, so one gateway can disconnect another by taking its client id; it gains nothing to read.
+Not here: running the broker (`simulator.broker`). mosquitto cannot bind client ids to user names while a
+gateway may hold several connections, so one gateway can disconnect another by taking its client id; it gains
+nothing to read.
 
 Source: the topic table in *Wire* of the design; mosquitto.conf(5), version 2.0.
 """
@@ -49,17 +49,28 @@ ENTITY_RULES: Final = (
     ("write", "beat/+/{id}"),
 )
 
+POLICY_RULES: Final = (
+    ("write", "policy/+/bundle"),
+    ("write", "policy/+/timestamp"),
+    ("write", "+/assign"),
+)
 
-def access_rules(gateways: Sequence[str] | None, entities: Sequence[str]) -> str:
+
+def access_rules(
+    gateways: Sequence[str] | None, entities: Sequence[str], policy_service: str | None = None
+) -> str:
     """The text of mosquitto's ACL file.
 
     `gateways` None gives the gateways' rules to every certificate in its own branch (`pattern`, `%u`);
     a list names those who have one, and entities then have no branch at all, which is tighter.
-    Raises ConfigError for an unusable id, or one that is a gateway and an entity.
+    `policy_service` publishes policies and assignments. Raises ConfigError for an unusable id, or one that
+    has two parts.
     """
     both = set(gateways or ()) & set(entities)
     if both:
         raise ConfigError(f"{sorted(both)[0]!r} is named as gateway and as entity: give it one part")
+    if policy_service is not None and policy_service in {*(gateways or ()), *entities}:
+        raise ConfigError(f"{policy_service!r} is the policy service and something else: give it one part")
     lines = ["# Written by portico. The user name is the common name of the client's certificate."]
     if gateways is None:
         lines += [f"pattern {access} {ROOT}/{topic.format(id='%u')}" for access, topic in GATEWAY_RULES]
@@ -67,6 +78,8 @@ def access_rules(gateways: Sequence[str] | None, entities: Sequence[str]) -> str
         lines += _user(gateway, GATEWAY_RULES)
     for entity in entities:
         lines += _user(entity, ENTITY_RULES)
+    if policy_service is not None:
+        lines += _user(policy_service, POLICY_RULES)
     return "\n".join(lines) + "\n"
 
 
@@ -79,6 +92,7 @@ def write_broker_config(
     key: Path,
     gateways: Sequence[str] | None = None,
     entities: Sequence[str] = (),
+    policy_service: str | None = None,
     persistence: bool = True,
     autosave_s: int = 60,
     max_queued_messages: int = 10_000,
@@ -100,7 +114,7 @@ def write_broker_config(
     except OSError as error:
         raise ConfigError(f"directory {sessions} cannot be made: {error.strerror}") from error
     acl = directory / "acl"
-    write_atomically(acl, access_rules(gateways, entities).encode(), 0o600)
+    write_atomically(acl, access_rules(gateways, entities, policy_service).encode(), 0o600)
     lines = [
         "# Written by portico, for development. One listener, on this machine alone.",
         "per_listener_settings false",

@@ -107,6 +107,9 @@ def broker_files(
         typer.Option(help="Id of a gateway; may be repeated. Without any: whoever has a certificate."),
     ] = None,
     entity: Annotated[list[str] | None, typer.Option(help="Id of an entity; may be repeated.")] = None,
+    policy_service: Annotated[
+        str | None, typer.Option(help="Id of who publishes policies; its certificate is like an entity's.")
+    ] = None,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 8883,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on one line.")] = False,
 ) -> None:
@@ -127,6 +130,7 @@ def broker_files(
         key=certs / "broker.key",
         gateways=gateway or None,
         entities=entity or (),
+        policy_service=policy_service,
     )
     # Debian keeps mosquitto in sbin, which is not on everybody's PATH.
     program = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/local/sbin:/usr/sbin")

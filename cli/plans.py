@@ -43,6 +43,8 @@ class GatewayPlan:
     """Further keys of a device, by its name; they come before `every` and `owner` of the plan."""
     device_tables: Mapping[str, str] = field(default_factory=dict)
     """Text of tables below a device, such as `[[device.override]]`, by its name."""
+    tables: str = ""
+    """Text of further tables, such as `[policy]`."""
     data_dir: Path | None = None
     """Default: `<id>` in the stand's directory."""
     env: Mapping[str, str] = field(default_factory=dict)
@@ -88,3 +90,5 @@ class StandPlan:
     broker: BrokerPlan = BrokerPlan()
     entities: tuple[str, ...] = ()
     """Entities with certificates and rights besides those of routes and collectors."""
+    policy_service: str | None = None
+    """Who publishes policies: has a certificate and the right to."""

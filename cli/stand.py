@@ -115,7 +115,7 @@ class Stand:
         self.authority: Final = DevAuthority.create(self.directory / "certs")
         self.authority.issue_all(
             gateways=[one.id for one in self.plan.gateways],
-            entities=self.entities,
+            entities=[*self.entities, *filter(None, [self.plan.policy_service])],
             hosts=[HOST, "localhost"],
         )
         self.broker_port: Final = free_port()
@@ -245,6 +245,7 @@ class Stand:
             key=certs / "broker.key",
             gateways=[one.id for one in self.plan.gateways],
             entities=self.entities,
+            policy_service=self.plan.policy_service,
             persistence=plan.persistence,
             autosave_s=plan.autosave_s,
             max_queued_messages=plan.max_queued_messages,
@@ -310,7 +311,7 @@ class Stand:
                     },
                 )
             )
-        return "\n".join(tables)
+        return "\n".join([*tables, plan.tables])
 
     def _headend_toml(self, collector: CollectorProcess) -> str:
         plan, certs = collector.plan, self.authority.directory

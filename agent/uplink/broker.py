@@ -24,12 +24,15 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from core.codec import MAX_SEALED
 from core.errors import ConfigError, TrustError, Unreachable
 
 log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S: Final = 10.0
 SESSION_EXPIRY_S: Final = 7 * 86400
+TOPIC_BYTES: Final = 1024
+"""Beside a message of the longest kind a packet holds its topic and little else; longer ones stay outside."""
 FIRST_PAUSE_S: Final = 0.5
 LONGEST_PAUSE_S: Final = 60.0
 TAKEN_OVER: Final = 0x8E
@@ -63,8 +66,8 @@ class BrokerOptions:
     window: int = 50
     """Messages in flight; more than 100 makes paho slow (reference figures: half at 1000)."""
     subscriptions: tuple[str, ...] = ()
-    will: tuple[str, bytes] | None = None
-    """Topic and payload that the broker publishes, retained, when we vanish."""
+    will: Callable[[], tuple[str, bytes]] | None = None
+    """Makes topic and payload that the broker publishes, retained, when we vanish."""
     greeting: Callable[[], tuple[str, bytes]] | None = None
     """Makes the retained message published at each connection."""
 
@@ -122,7 +125,7 @@ class Broker:
         client.max_inflight_messages_set(self.options.window)
         client.max_queued_messages_set(0)  # our own window is the bound
         if self.options.will is not None:
-            topic, payload = self.options.will
+            topic, payload = self.options.will()
             client.will_set(topic, payload, qos=1, retain=True)
         client.on_socket_open = _no_delay
         client.on_connect = self._on_connect
@@ -207,6 +210,7 @@ class Broker:
     def _dial(self, client: paho.Client) -> None:
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         properties.SessionExpiryInterval = SESSION_EXPIRY_S
+        properties.MaximumPacketSize = MAX_SEALED + TOPIC_BYTES
         client.connect(
             self.options.host,
             self.options.port,

@@ -7,8 +7,10 @@ Not here: judging any of it (`policies.trust.folder`).
 """
 
 import hashlib
+import json
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Final
@@ -36,6 +38,16 @@ LONGEST: Final[Mapping[Place, int]] = {
 }
 MOST_SOURCES: Final = 4
 _TIMESTAMP_FILE: Final = "metadata/timestamp.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What one source offers: sets, the likelier first; one of them is enough."""
+
+    source: str
+    sets: tuple[Mapping[str, bytes], ...]
+    unread: PolicyRefused | None
+    """Why its bundle is none."""
 
 
 class Spool:
@@ -78,29 +90,31 @@ class Spool:
         """Return what a source said last."""
         return read_bounded(self._base / _name(source, place), LONGEST[place])
 
-    def offers(self) -> Iterator[dict[str, bytes] | PolicyRefused]:
-        """Yield the sets on offer, each to be tried: a bundle with the newer timestamp, and as it is.
-
-        A bundle that is none is yielded as its refusal.
-        """
+    def offers(self) -> Iterator[Offer]:
+        """Yield what each source offers."""
         for source in self._sources:
             bundle, timestamp = self.get(source, Place.BUNDLE), self.get(source, Place.TIMESTAMP)
-            try:
-                files = {} if bundle is None else unpack(bundle)
-            except PolicyRefused as refused:
-                yield refused
-                files = {}
+            files: Mapping[str, bytes] = {}
+            unread = None
+            if bundle is not None:
+                try:
+                    files = unpack(bundle)
+                except PolicyRefused as refused:
+                    unread = refused
+            sets = [files] if files else []
             if timestamp is not None and files.get(_TIMESTAMP_FILE) != timestamp:
-                yield {**files, _TIMESTAMP_FILE: timestamp}
-            if files:
-                yield files
+                # Which of the two is newer is their own claim: it says in which order they are tried.
+                newer = _claimed(timestamp) >= _claimed(files.get(_TIMESTAMP_FILE, b""))
+                sets.insert(0 if newer else 1, {**files, _TIMESTAMP_FILE: timestamp})
+            if sets or unread is not None:
+                yield Offer(source, tuple(sets), unread)
 
-    def assignments(self) -> Iterator[bytes]:
-        """Yield the assignments on offer."""
+    def assignments(self) -> Iterator[tuple[str, bytes]]:
+        """Yield the assignments on offer, each with its source."""
         for source in self._sources:
             found = self.get(source, Place.ASSIGNMENT)
             if found is not None:
-                yield found
+                yield source, found
 
     def _write(self, path: Path, content: bytes) -> None:
         fresh = path.with_suffix(".part")
@@ -112,6 +126,15 @@ class Spool:
             fresh.replace(path)
         except OSError as error:
             raise StoreError(f"the spool {self._base} cannot be written: {error.strerror}") from error
+
+
+def _claimed(timestamp: bytes) -> int:
+    """Return the version that a timestamp says it has, -1 when it says none."""
+    try:
+        version = json.loads(timestamp)["signed"]["version"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return -1
+    return version if isinstance(version, int) else -1
 
 
 def _name(source: str, place: Place) -> str:

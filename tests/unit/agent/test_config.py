@@ -17,6 +17,7 @@ from agent.config import (
     LineConfig,
     OverrideConfig,
     OwnershipConfig,
+    PolicyConfig,
     RouteConfig,
     Scheme,
     Setting,
@@ -373,6 +374,7 @@ TABLES: tuple[tuple[str, type[BaseModel]], ...] = (
     ("[[device.ownership]]", OwnershipConfig),
     ("[[device.transformer]]", TransformerConfig),
     ("[[route]]", RouteConfig),
+    ("[policy]", PolicyConfig),
 )
 
 
@@ -406,3 +408,33 @@ def test_types_folder_that_cannot_be_read_leaves_types_unjudged() -> None:
     told = faults(WHOLE.replace("[gateway]\n", "[gateway]\ntypes = 7\n").replace("eastron-sdm630", "mine"))
     assert len(told) == 1
     assert "gateway types" in told[0]
+
+
+def test_a_policy_is_read_with_its_defaults() -> None:
+    config = parsed(WHOLE + '\n[policy]\nroot = "root.json"\n')
+    assert config.policy is not None
+    assert (config.policy.segment, config.policy.route, config.policy.folder) == ("main", None, None)
+    assert parsed(WHOLE).policy is None
+
+
+@pytest.mark.parametrize(
+    ("table", "sentence"),
+    [
+        ("[policy]\n", "root"),
+        ('[policy]\nroot = "root.json"\nroute = "nowhere"\n', 'no [[route]] is named "nowhere"'),
+        ('[policy]\nroot = "root.json"\nsegment = "a/b"\n', "segment"),
+        ('[[policy]]\nroot = "root.json"\n', "write [policy] with one bracket"),
+        ('[policy]\nroot = "root.json"\nmode = "strict"\n', "mode"),
+    ],
+)
+def test_a_policy_with_a_fault_is_told(table: str, sentence: str) -> None:
+    (told,) = faults(f"{WHOLE}\n{table}")
+    assert sentence in told
+
+
+def test_a_policy_that_comes_from_nowhere_is_told() -> None:
+    (told,) = faults(GATEWAY + '[policy]\nroot = "root.json"\n')
+    assert "comes from nowhere" in told
+    config = parsed(GATEWAY + '[policy]\nroot = "root.json"\nfolder = "/media/stick"\n')
+    assert config.policy is not None
+    assert config.policy.folder == Path("/media/stick")

@@ -106,3 +106,21 @@ def test_paths_do_not_depend_on_where_the_broker_is_started(
     named = {line.split()[0]: line.split()[-1] for line in path.read_text().splitlines()}
     for setting in ("cafile", "certfile", "keyfile", "acl_file", "persistence_location"):
         assert named[setting].startswith(str(tmp_path))
+
+
+def test_the_policy_service_writes_policies_and_assignments_and_nothing_else() -> None:
+    rules = block(access_rules(["gw-0001"], ["dso.example"], "policy.example"), "policy.example")
+    assert rules == [
+        "topic write portico/v1/policy/+/bundle",
+        "topic write portico/v1/policy/+/timestamp",
+        "topic write portico/v1/+/assign",
+    ]
+    others = access_rules(["gw-0001"], ["dso.example"], "policy.example").split("user policy.example")[0]
+    assert "write portico/v1/policy" not in others
+    assert "write portico/v1/gw-0001/assign" not in others
+
+
+@pytest.mark.parametrize("identity", ["gw-0001", "dso.example"])
+def test_the_policy_service_is_nobody_else(identity: str) -> None:
+    with pytest.raises(ConfigError, match="policy service and something else"):
+        access_rules(["gw-0001"], ["dso.example"], identity)
