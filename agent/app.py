@@ -319,6 +319,7 @@ class Agent:
             self.brokers,
             self.routes,
             self.alarms.raised,
+            self.policy,
         )
 
     async def report(self, notifier: Notifier) -> None:

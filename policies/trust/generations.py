@@ -32,6 +32,10 @@ class Generations:
         self._at_step = at_step
         try:
             base.mkdir(parents=True, exist_ok=True, mode=0o700)
+            # What an end in the middle of a commit left behind.
+            self.discard()
+            (base / _LINK).unlink(missing_ok=True)
+            self._prune(self._pointed())
         except OSError as error:
             raise StoreError(f"the folder of the policy {base} cannot be made: {error.strerror}") from error
 
@@ -41,10 +45,7 @@ class Generations:
 
     def newest_first(self) -> list[Path]:
         """Return what may be believed after verification: the one in force, then the others, newest first."""
-        try:
-            pointed = self.base / os.readlink(self.base / CURRENT)
-        except OSError:
-            pointed = None
+        pointed = self._pointed()
         others = [path for _, path in self._numbered() if path != pointed]
         return ([pointed] if pointed is not None and pointed.is_dir() else []) + others
 
@@ -84,7 +85,13 @@ class Generations:
         self.step("pruned")
         return generation
 
-    def _prune(self, current: Path) -> None:
+    def _pointed(self) -> Path | None:
+        try:
+            return self.base / os.readlink(self.base / CURRENT)
+        except OSError:
+            return None
+
+    def _prune(self, current: Path | None) -> None:
         others = [path for _, path in self._numbered() if path != current]
         for path in others[KEPT - 1 :]:
             shutil.rmtree(path, ignore_errors=True)
