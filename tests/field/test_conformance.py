@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from cli.process import SOURCE, portico
+from cli.process import SOURCE, Process, portico, wait_until
 from simulator.peers import collector, gateway
 
 pytestmark = [pytest.mark.field, pytest.mark.timeout(400)]
@@ -161,3 +161,28 @@ def test_a_program_that_does_not_come_up_is_told_with_its_last_words(tmp_path: P
     assert lines["A-01"]["result"] == "failed"
     assert "no such site" in lines["A-14"]["evidence"][0]
     assert lines["A-73"]["result"] == "not tested"
+
+
+def test_a_program_may_be_started_by_hand_and_what_needs_its_end_is_not_tested(tmp_path: Path) -> None:
+    place = tmp_path / "run"
+    words = ("--by-hand", "--only", "H-01,H-50", "--json", "--dir", str(place))
+    environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
+    site = place / "site.json"
+    collecting = [sys.executable, "-m", "simulator.peers.collector", str(site)]
+    by_hand = Process("the collector", collecting, tmp_path / "collector.log", env=environment)
+    command = portico("conformance", "headend", *words)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as report:
+        try:
+            wait_until(
+                lambda: site.is_file() and site.stat().st_size > 0, 60, lambda: "there is no site.json"
+            )
+            with by_hand:
+                out, _ = report.communicate(timeout=120)
+                assert by_hand.running
+        finally:
+            report.terminate()
+    lines = {line["id"]: line for line in json.loads(out)["lines"]}
+    assert lines["H-01"]["result"] == "passed"
+    assert lines["H-50"]["result"] == "not tested"
+    assert "by hand" in lines["H-50"]["reason"]
+    assert report.returncode == 0
