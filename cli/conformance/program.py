@@ -9,6 +9,7 @@ Relies on `cli.process`. Not here: what it is told (`agent_ground`, `headend_gro
 import contextlib
 import os
 import shlex
+import shutil
 import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -59,6 +60,8 @@ def command_line(text: str | None, default: Sequence[str], places: Mapping[str, 
         raise ConfigError(f"--command is no command line: {error}") from error
     if not words:
         raise ConfigError("--command is empty: name the program, or leave the option out")
+    if shutil.which(words[0]) is None:
+        raise ConfigError(f"--command names {words[0]}, which is no program here: give its path")
     return [_filled(word, places) for word in words]
 
 

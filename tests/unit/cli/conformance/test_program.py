@@ -14,15 +14,15 @@ PLACES = {"site": Path("/x/site.json"), "data": Path("/x/data")}
 
 
 def test_names_in_braces_become_paths_and_other_braces_stay() -> None:
-    found = command_line("run --site={site} '{data}/a b' {other} ${X}", (), PLACES)
-    assert found == ["run", "--site=/x/site.json", "/x/data/a b", "{other}", "${X}"]
+    found = command_line("cat --site={site} '{data}/a b' {other} ${X}", (), PLACES)
+    assert found == ["cat", "--site=/x/site.json", "/x/data/a b", "{other}", "${X}"]
 
 
 def test_without_a_command_our_own_is_run() -> None:
     assert command_line(None, ("agent", "run", "{site}"), PLACES)[-3:] == ["agent", "run", "/x/site.json"]
 
 
-@pytest.mark.parametrize("text", ["", "  ", "unclosed 'quote"])
+@pytest.mark.parametrize("text", ["", "  ", "unclosed 'quote", "no-such-program-anywhere {site}"])
 def test_unusable_command_is_a_mistake_of_the_user(text: str) -> None:
     with pytest.raises(ConfigError, match="--command"):
         command_line(text, (), PLACES)
