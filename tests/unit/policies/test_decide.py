@@ -442,10 +442,17 @@ def test_a_stronger_grant_that_preempts_takes_the_point_from_one_that_gives_way(
 
 def test_a_plan_names_the_controls_that_it_ends() -> None:
     strong = GRANT | {"priority": {"level": 50, "preempts": True}}
-    later = running(command="later", begin_ms=NOW_MS + 2 * H, end_ms=NOW_MS + 3 * H)
-    plan = ask(book(strong), known=facts(running=(running(), later))).plan
+    later = running(command="later", begin_ms=NOW_MS + H, end_ms=NOW_MS + 3 * H)
+    before = running(command="before", begin_ms=NOW_MS - H, end_ms=NOW_MS)
+    plan = ask(book(strong), known=facts(running=(running(), later, before))).plan
     assert plan is not None
     assert plan.ends == ("x",)
+
+
+def test_a_grant_without_notice_takes_what_is_to_be_done_at_once() -> None:
+    rules = book(GRANT | {"lead": {"max": "0s"}})
+    assert ask(rules).allowed
+    assert codes_of(ask(rules, command(start="2026-11-24T15:00:00.001Z"))) == {"lead-time"}
 
 
 def test_without_preempts_level_takes_nothing() -> None:

@@ -5,7 +5,7 @@ from decimal import Decimal
 import pytest
 
 from policies.decision import Finding
-from policies.facts import UNKNOWN, Signed, Used
+from policies.facts import UNKNOWN, Running, Signed, Used
 from tests.unit.policies.made import (
     GRANT,
     LIMITING,
@@ -102,6 +102,9 @@ def test_unknown_is_told_from_not_so() -> None:
     for known, unknown in ((facts(), False), (facts(time=UNKNOWN), True)):
         findings = {one.code: one.unknown for one in unmet(ask(book(latching, limits=bare), known=known))}
         assert findings["latching"] is unknown
+    other = (Running("x", "esco2", NOW_MS, NOW_MS + S, 100, "always", True),)
+    for known, unknown in ((facts(running=other), False), (facts(running=other, time=UNKNOWN), True)):
+        assert {one.code: one.unknown for one in unmet(ask(known=known))}["busy"] is unknown
     urgent = GRANT | {"emergency": {"max": "30min"}}
     for known, unknown in ((facts(), False), (facts(time=UNKNOWN), True)):
         asked = command(emergency=True, cosigners=["op-18"])
