@@ -37,6 +37,8 @@ from headend.inbox import Arrival, Inbox
 from headend.intake import Accepted, Intake, Refused, Verdict
 from headend.ledger import Space
 from headend.link import Link
+from headend.policylag import CODE as LAG
+from headend.policylag import PolicyLag
 from headend.presence import Presence
 from headend.schema import BooksReplaced
 from headend.status import Figures, write_status
@@ -92,6 +94,8 @@ class Collector:
         self._rejected: Counter[int] = Counter()
         self._renewals: dict[str, tuple[float, float]] = {}
         self._presence = Presence()
+        policy = config.policy
+        self._lag = None if policy is None else PolicyLag(policy.published, policy.lag_s * 1000)
         self._audit_heads = AuditHeads()
         self._controls = ControlWatch()
         self._healing = Healing()
@@ -167,6 +171,7 @@ class Collector:
         now_ms = self._now_ms()
         judged = [(arrival, self._judge(arrival, now_ms)) for arrival in arrivals]
         verdicts = [(arrival, verdict) for arrival, verdict in judged if verdict is not None]
+        self._watch_policy(books, now_ms)
         failing = False
         while True:
             try:
@@ -193,6 +198,13 @@ class Collector:
             self._links[arrival.link].acknowledge(arrival)
         self._report()
         return books
+
+    def _watch_policy(self, books: Books, now_ms: int) -> None:
+        if self._lag is None:
+            return
+        for gateway, text in self._lag.look(books.connection, now_ms):
+            if self._alarms.add(LAG, gateway, text, now_ms):
+                log.warning("%s", text)
 
     def _judge(self, arrival: Arrival, now_ms: int) -> Verdict | None:
         """Return the verdict on a stream message; None for what is dealt with here: states, audit heads."""

@@ -134,12 +134,22 @@ class SigningSection(_Section):
     trust: Annotated[tuple[Path, ...], BeforeValidator(_some)]
 
 
+class PolicySection(_Section):
+    """`[policy]`: what was published, to see which gateways hold something older."""
+
+    published: Path
+    """The folder that `portico policy publish` writes."""
+    lag_s: int = Field(3600, ge=1, le=30 * 86_400)
+    """How long after a publication a gateway may still hold what was before."""
+
+
 class HeadendConfig(_Section):
     """The whole file."""
 
     headend: HeadendSection
     broker: Annotated[tuple[BrokerSection, ...], BeforeValidator(_some)]
     signing: SigningSection
+    policy: PolicySection | None = None
 
     @model_validator(mode="after")
     def _no_plain_in_production(self) -> HeadendConfig:
@@ -210,5 +220,8 @@ def _anchored(config: HeadendConfig, base: Path) -> HeadendConfig:
                     "trust": tuple(base / one for one in signing.trust),
                 }
             ),
+            "policy": None
+            if config.policy is None
+            else config.policy.model_copy(update={"published": base / config.policy.published}),
         }
     )

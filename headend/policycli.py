@@ -5,6 +5,7 @@ Relies on `policies.trust_publish` for the act and on `headend.policysend` for t
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +15,7 @@ from pydantic import ValidationError
 from core.errors import ConfigError
 from core.ids import name_fault
 from headend.policysend import Sending, section, send
+from policies.trust.files import write_whole
 from policies.trust.publishing import Publication
 from policies.trust_options import AsJson, Base, Keys, PassPhrase
 from policies.trust_publish import publish_to
@@ -39,6 +41,9 @@ def publish(
     cert_key: Annotated[Path | None, typer.Option(metavar="FILE", help="The certificate's key.")] = None,
     segment: Annotated[str, typer.Option(help="Part of the fleet that it is for.")] = "main",
     client_id: Annotated[str, typer.Option(help="MQTT client id.")] = "policy-service",
+    everything: Annotated[
+        bool, typer.Option("--all", help="Send also what the broker was sent before: it may have lost it.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Put in force what enough have signed, and let every gateway have it; run it daily."""
@@ -50,8 +55,12 @@ def publish(
     def deliver(publication: Publication) -> str:
         if sending is None:
             return ""
-        taken = send(publication, sending)
-        return f" and {taken} messages to {sending.broker.url}"
+        record = base / "sent.json"
+        known = {} if everything else _sent_before(record, sending)
+        has = send(publication, sending, known)
+        write_whole(record, json.dumps({**_all_sent(record), _place(sending): has}).encode())
+        news = sum(known.get(topic) != content for topic, content in has.items())
+        return f" and {news} of {len(has)} messages, those that are new, to {sending.broker.url}"
 
     publish_to(base, to, key or (), pass_phrase_file, deliver, as_json)
 
@@ -63,3 +72,22 @@ def _sending(
         return Sending(section(url, ca, cert, key), segment, client_id)
     except ValidationError as error:
         raise ConfigError(f"--broker {url}: {error.errors()[0]['msg']}") from error
+
+
+def _place(sending: Sending) -> str:
+    return f"{sending.broker.url} {sending.segment}"
+
+
+def _all_sent(record: Path) -> dict[str, dict[str, str]]:
+    """Return what each broker has, as it was told after the last time."""
+    if not record.exists():
+        return {}
+    try:
+        found: dict[str, dict[str, str]] = json.loads(record.read_bytes())
+    except ValueError:
+        return {}
+    return found
+
+
+def _sent_before(record: Path, sending: Sending) -> dict[str, str]:
+    return _all_sent(record).get(_place(sending), {})

@@ -8,8 +8,10 @@ Not here: what is published (`policies.trust.publishing`).
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -47,8 +49,13 @@ def messages(publication: Publication, segment: str) -> list[tuple[str, bytes]]:
     ]
 
 
-def send(publication: Publication, to: Sending, timeout_s: float = LONGEST_S) -> int:
-    """Send a publication; return how many messages the broker took.  Raises Unreachable or Rejected."""
+def send(
+    publication: Publication, to: Sending, sent: Mapping[str, str], timeout_s: float = LONGEST_S
+) -> dict[str, str]:
+    """Send what this broker does not have yet; return what it has after it, for the next time.
+
+    ``sent`` is what was returned before: content by topic.  Raises Unreachable or Rejected.
+    """
     broker = to.broker
     client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=to.client_id, protocol=mqtt.MQTTv5)
     client.max_queued_messages_set(0)
@@ -65,8 +72,11 @@ def send(publication: Publication, to: Sending, timeout_s: float = LONGEST_S) ->
         talk.wait(talk.answered, deadline, broker.url, "did not answer")
         if talk.refusal:
             raise Rejected(talk.code, f"broker {broker.url} refuses {to.client_id}: {talk.refusal}")
-        todo = messages(publication, to.segment)
-        for topic, payload in todo:
+        has = {}
+        for topic, payload in messages(publication, to.segment):
+            has[topic] = hashlib.sha256(payload).hexdigest()
+            if sent.get(topic) == has[topic]:
+                continue
             talk.taken.clear()
             client.publish(topic, payload, qos=1, retain=True)
             talk.wait(talk.taken, deadline, broker.url, f"did not take {topic}")
@@ -76,7 +86,7 @@ def send(publication: Publication, to: Sending, timeout_s: float = LONGEST_S) ->
                     f"broker {broker.url} refuses {topic}: {talk.refusal}; the policy service needs the "
                     "right to write policy/ and <gateway>/assign there",
                 )
-        return len(todo)
+        return has
     finally:
         client.disconnect()
         client.loop_stop()

@@ -70,7 +70,7 @@ def publish(repository: Repository, online: Iterable[KeyPair], now_ms: int) -> P
     snapshot = _snapshot(repository, root.signed, pairs, now_ms)
     timestamp = _timestamp(repository, root.signed, snapshot, pairs, now_ms)
     files = _files(repository, snapshot, timestamp)
-    bundle = _packed(files)
+    bundle = _packed({**files, _TIMESTAMP_FILE: _first_timestamp(repository, root, snapshot, timestamp)})
     found = verify_files(files, repository.raw(ROOT, repository.versions(ROOT)[0]))
     metadata = repository.base / "metadata"
     write_whole(metadata / f"{snapshot.signed.version}.snapshot.json", snapshot.to_bytes(COMPACT))
@@ -146,6 +146,20 @@ def _plain(name: str) -> str:
         return base
     version, _, rest = base.partition(".")
     return f"root_history/{version}.root.json" if rest == "root.json" else rest
+
+
+def _first_timestamp(
+    repository: Repository, root: Metadata[Root], snapshot: Metadata[Snapshot], timestamp: Metadata[Timestamp]
+) -> bytes:
+    """Return the first timestamp of this snapshot: so a bundle stays the same until something changed in it.
+
+    The newest one travels by itself, in half a kilobyte a day.
+    """
+    name = f"{root.signed.version}-{snapshot.signed.version}.timestamp.json"
+    path = repository.base / "first" / name
+    if not path.exists():
+        write_whole(path, timestamp.to_bytes(COMPACT))
+    return path.read_bytes()
 
 
 def _packed(files: Mapping[str, bytes]) -> bytes:

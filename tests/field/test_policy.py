@@ -100,8 +100,9 @@ def test_a_policy_that_is_published_is_held_by_the_agent_and_outlasts_the_broker
             published["snapshot"],
             1,
         )
+        assert "1 of 3 messages" in str(site.publish()["did"])  # the timestamp: nothing else is new
         typed("assign", site.base, "gw-0001", "--again")
-        site.publish()
+        assert "2 of 3 messages" in str(site.publish()["did"])
         wait_for(lambda: site.held().get("assignment") == 2, "the second assignment comes")
         stand.broker.stop()
         stand.agent.kill9()

@@ -145,8 +145,9 @@ class World:
         return publish(self.repository, self.keys.online, self.now_ms)
 
     def files(self) -> dict[str, bytes]:
-        """Publish, and return the files as a gateway gets them."""
-        return unpack(self.publish().bundle)
+        """Publish, and return the files as a gateway gets them, the newest timestamp among them."""
+        made = self.publish()
+        return {**unpack(made.bundle), "metadata/timestamp.json": made.timestamp}
 
     def change(self, *grants: Table, name: str = "esco") -> dict[str, bytes]:
         """Change a part of the policy, signed by all, published."""

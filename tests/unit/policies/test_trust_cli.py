@@ -133,7 +133,10 @@ def test_everything_together_is_in_force(full: Office) -> None:
 
 
 def test_publishing_again_renews_the_timestamp_alone(office: Office) -> None:
-    first, second = office.json("publish"), office.json("publish")
+    first = office.json("publish")
+    bundle = (office.base / "out/bundle.zip").read_bytes()
+    second = office.json("publish")
+    assert (office.base / "out/bundle.zip").read_bytes() == bundle
     assert (first["snapshot"], second["snapshot"]) == (1, 1)
     assert second["timestamp"] == int(str(first["timestamp"])) + 1
 
