@@ -4,6 +4,7 @@ Not here: the scenarios (`agent_run`, `headend_run`), the lines, the form of a r
 """
 
 import json
+import os
 import shutil
 import signal
 import sys
@@ -91,6 +92,7 @@ def agent(
         list_lines(lines, as_json=as_json)
         return
     find_mosquitto()
+    check_writable(junit)
     wanted = frozenset(step for line in lines for step in line.steps)
     with place(directory) as (where, keep), ended_by_signals():
         ground = AgentGround(where, command, by_hand=by_hand)
@@ -131,6 +133,7 @@ def headend(
         list_lines(lines, as_json=as_json)
         return
     find_mosquitto()
+    check_writable(junit)
     wanted = frozenset(step for line in lines for step in line.steps)
     with place(directory) as (where, keep), ended_by_signals():
         ground = HeadendGround(where, command, readings_command, by_hand=by_hand)
@@ -192,6 +195,12 @@ def finish(report: Report, *, as_json: bool, junit: Path | None, no_color: bool,
         raise NotConforming(f"the {report.part} does not keep {', '.join(report.failed)}")
     if not report.ok:
         raise NotConforming(f"no line about the {report.part} could be tested")
+
+
+def check_writable(path: Path | None) -> None:
+    """Raise ConfigError when a report could not be written there: before a run, not after it."""
+    if path is not None and (path.is_dir() or not os.access(path.parent, os.W_OK)):
+        raise ConfigError(f"no report can be written to {path}: name a file in a directory that is there")
 
 
 @contextmanager

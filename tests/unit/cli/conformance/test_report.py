@@ -2,10 +2,12 @@
 
 import io
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from cli.conformance.command import check_writable
 from cli.conformance.lines import Found, Judged, Line, Result, chosen, failed, judge, judged, passed, untested
 from cli.conformance.report import Report, document, junit, show
 from core.errors import ConfigError
@@ -99,3 +101,11 @@ def test_nothing_seen_is_not_tested_and_never_passed() -> None:
 def test_evidence_is_bounded_and_the_rest_counted() -> None:
     found = failed("many", [str(n) for n in range(100)])
     assert found.evidence == ("0", "1", "2", "3", "4", "and 95 more")
+
+
+def test_a_place_where_no_report_can_be_written_is_told_before_a_run(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "missing" / "report.xml"):
+        with pytest.raises(ConfigError, match="no report can be written"):
+            check_writable(path)
+    check_writable(tmp_path / "report.xml")
+    check_writable(None)
