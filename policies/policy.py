@@ -14,7 +14,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from policies.forms import Day, Instant, Name, Noun, Number, Span, ZoneName
-from policies.grant import ANY_ENTITY, Grant, GrantVerb, Verb
+from policies.grant import ANY_ENTITY, LONGEST_CONTROL_S, Grant, GrantVerb, Verb
 
 _Several = Field(strict=False)
 
@@ -76,9 +76,9 @@ class DeviceLimits(Noun):
     """The value without control; what a control restores to."""
     hold: Literal["timer", "watchdog", "none"] = "none"
     """What the device does by itself when nobody speaks to it any more."""
-    min_on_s: Annotated[Span, Field(alias="min_on")] = 0
+    min_on_s: Annotated[Span, Field(alias="min_on", le=LONGEST_CONTROL_S)] = 0
     """How long an on/off point stays at 1 at least."""
-    min_off_s: Annotated[Span, Field(alias="min_off")] = 0
+    min_off_s: Annotated[Span, Field(alias="min_off", le=LONGEST_CONTROL_S)] = 0
     essential: bool = False
     """Must not stay away: never controlled where the device has no hold of its own."""
 

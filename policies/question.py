@@ -15,13 +15,13 @@ from policies.command import Command
 from policies.decision import Finding
 from policies.facts import UNKNOWN, Facts, Time
 from policies.forms import LAST_MS, is_number
-from policies.grant import Grant, Verb
+from policies.grant import LONGEST_CONTROL_S, Grant, Verb
 from policies.policy import DeviceLimits
 from policies.rulebook import Holder, Row, Rulebook
 from policies.when import Holds, Span, local_time
 
-LONGEST_MINIMUM_S = 86_400
-"""Minimum times of a device type beyond a day are taken as a day: they come from an unsigned file."""
+TOO_LONG_S = LONGEST_CONTROL_S + 1
+"""What a longer minimum time of a device type counts as: more than any grant allows, and no overflow."""
 
 
 class Extent(NamedTuple):
@@ -90,7 +90,7 @@ class Question:
         if of_type is UNKNOWN:
             return seconds
         by_type = of_type.min_on_s if on else of_type.min_off_s
-        return max(seconds, min(by_type, LONGEST_MINIMUM_S))
+        return max(seconds, min(by_type, TOO_LONG_S))
 
     def extent(self, grant: Grant | None = None) -> Extent | None:
         """Return how far the control reaches under a grant's random times; None when nobody knows.

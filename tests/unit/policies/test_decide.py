@@ -4,6 +4,7 @@ from dataclasses import replace
 from decimal import Decimal
 
 import pytest
+from pydantic import ValidationError
 
 from policies.assignment import OptOut
 from policies.decision import Decision
@@ -394,6 +395,14 @@ def test_minimum_times_of_the_device_type_count_too() -> None:
         type_limits=TypeLimits(Decimal(0), Decimal(1), 0, 700, False), unchanged_since_ms=NOW_MS - 699 * S
     )
     assert ask(known=known).code == "too-soon"
+
+
+@pytest.mark.parametrize("min_on_s", [31 * 86_400 + 1, 10**30])
+def test_a_minimum_time_beyond_every_control_refuses(min_on_s: int) -> None:
+    known = facts(type_limits=TypeLimits(Decimal(0), Decimal(1), min_on_s, 0, False))
+    assert codes_of(ask(book(GRANT | {"duration": {"max": "31d"}}), known=known)) >= {"duration"}
+    with pytest.raises(ValidationError, match="min_on"):
+        book(limits=(RELAY | {"min_on": "32d"},))
 
 
 def test_a_minimum_time_longer_than_the_control_delays_its_end_and_so_counts() -> None:
