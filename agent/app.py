@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from hashlib import sha256
 from importlib import metadata
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from agent import status
 from agent.alarms import Alarms
@@ -34,11 +34,6 @@ from agent.linelink import line_link
 from agent.lineworker import LineWorker
 from agent.notify import WATCHDOG, Notifier
 from agent.notify import status as systemd_status
-from agent.policy.keeper import KeeperOptions, PolicyKeeper, built_in_root
-from agent.policy.note import read_note as read_policy_note
-from agent.policy.post import Post, policy_topics
-from agent.policy.sink import StoreSink
-from agent.policy.told import with_policy
 from agent.recall import recalled
 from agent.site import PollGroup, Site, build_site
 from agent.store.recordfile import RecordFile
@@ -56,6 +51,9 @@ from core.records import Clock as ClockRecord
 from core.records import State
 from core.topics import ask_topic, confirm_topic, state_topic
 from drivers.modbus.learned import Learned
+
+if TYPE_CHECKING:
+    from agent.governance import Governance
 
 log = logging.getLogger(__name__)
 
@@ -116,24 +114,24 @@ class Agent:
         self.clock.on_step = self._stepped
         self.brokers: list[Broker] = []
         self.routes: list[Route] = []
-        self.policy = self._policy_keeper()
+        self.governance = self._governance()
         for connection in connections(config):
             self._add_connection(connection)
         self._bell = Bell(self.clock)
         self.audit_heads = AuditHeads(gateway.id, self.store, self.key, self.brokers, self.clock.now_ms)
         self.workers = [self._worker(line.name) for line in config.lines]
+        if self.governance is not None:
+            lanes = {worker.name: worker.commands for worker in self.workers}
+            self.governance.command(types, lanes, self.audit_heads.soon)
 
-    def _policy_keeper(self) -> PolicyKeeper | None:
-        """Return what keeps the policy, None where the configuration names none: nobody is obeyed then."""
-        policy, gateway = self.config.policy, self.config.gateway
-        if policy is None:
+    def _governance(self) -> "Governance | None":
+        """Return who may command, None where the configuration names no policy: nobody is obeyed then."""
+        if self.config.policy is None:
             return None
-        return PolicyKeeper(
-            KeeperOptions(gateway.data_dir / "policy", built_in_root(policy.root), gateway.id, policy.folder),
-            read_policy_note(gateway.data_dir),
-            self.clock,
-            Post(policy_topics(gateway.id, policy.segment)) if self.config.routes else None,
-            StoreSink(self.store, self.alarms.tell, self.clock.now_ms, self._tell_state),
+        from agent.governance import Governance  # only here: who measures alone does not pay for it
+
+        return Governance(
+            self.config, self.config.policy, self.store, self.clock, self.alarms, self._tell_state
         )
 
     def _tell_state(self) -> None:
@@ -145,7 +143,7 @@ class Agent:
     def _add_connection(self, connection: Connection) -> None:
         gateway = self.config.gateway.id
         topic = state_topic(gateway)
-        post = self._post_on(connection)
+        governance = self.governance
         broker = Broker(
             BrokerOptions(
                 host=connection.url.host,
@@ -158,7 +156,7 @@ class Agent:
                 subscriptions=(
                     topic,
                     *_subscriptions(gateway, connection),
-                    *(post.topics if post is not None else ()),
+                    *(governance.topics(connection) if governance is not None else ()),
                 ),
                 will=lambda: (topic, self.state(online=False)),
                 greeting=lambda: (topic, self.state(online=True)),
@@ -166,8 +164,8 @@ class Agent:
             self.alarms.tell,
         )
         broker.listeners.append(TwinWatch(topic, self.store, self.alarms.tell))
-        if post is not None:
-            broker.listeners.append(post)
+        if governance is not None:
+            broker.listeners += governance.listeners(connection)
         self.brokers.append(broker)
         for one in connection.routes:
             assert one.trust is not None
@@ -191,15 +189,9 @@ class Agent:
                 self.alarms.tell,
             )
             route.on_floor = self._note_floors
+            if governance is not None:
+                route.on_word = governance.heard_from
             self.routes.append(route)
-
-    def _post_on(self, connection: Connection) -> Post | None:
-        """Return what hears the policy on a connection, None on all but the one that brings it."""
-        policy, keeper = self.config.policy, self.policy
-        if policy is None or keeper is None:
-            return None
-        wanted = policy.route or self.config.routes[0].name
-        return keeper.post if wanted in {route.name for route in connection.routes} else None
 
     def _worker(self, line: str) -> LineWorker:
         settings = self.config.line(line)
@@ -287,8 +279,8 @@ class Agent:
             clock=self.clock.state(),
             instance=self.instance,
         )
-        if self.policy is not None:
-            state = with_policy(state, self.policy.versions, self.policy.freshness)
+        if self.governance is not None:
+            state = self.governance.told(state)
         return seal(state_topic(self.config.gateway.id), encode_plain(state), self.key)
 
     def _stepped(self, step_ms: int) -> None:
@@ -319,7 +311,7 @@ class Agent:
             self.brokers,
             self.routes,
             self.alarms.raised,
-            self.policy,
+            {} if self.governance is None else self.governance.snapshot(),
         )
 
     async def report(self, notifier: Notifier) -> None:

@@ -56,14 +56,20 @@ async def serve(config: Config, stop: asyncio.Event, ready: Callable[[], None] =
             report = functools.partial(agent.report, notifier)
             workers = [(worker.name, worker.run) for worker in agent.workers]
             others: list[Service] = [("report", report), ("audit", agent.audit_heads.run)]
-            if agent.policy is not None:
-                others.append(("policy", agent.policy.run))
-            async with running("line", [*workers, *others]):
+            governance = agent.governance
+            if governance is not None:
+                others.append(("policy", governance.keeper.run))
+            async with (
+                contextlib.nullcontext() if governance is None else governance.running(),
+                running("line", [*workers, *others]),
+            ):
                 _settle()
                 notifier.tell(READY)
                 ready()
                 await _either(stop, store.fatal)
                 notifier.tell(STOPPING)
+                if governance is not None and store.fatal_error is None:
+                    await governance.stop()
             if store.fatal_error is None:
                 await agent.drained()
         for route in agent.routes:

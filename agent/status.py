@@ -9,7 +9,6 @@ from pathlib import Path
 from agent.deviceclock import DeviceClock
 from agent.learned import shown
 from agent.lineworker import LineWorker
-from agent.policy.keeper import PolicyKeeper
 from agent.store.store import Store
 from agent.uplink.broker import Broker
 from agent.uplink.route import Route
@@ -26,7 +25,7 @@ def snapshot(
     brokers: list[Broker],
     routes: list[Route],
     alarms: dict[tuple[str, str], str],
-    policy: PolicyKeeper | None,
+    governance: dict[str, object],
 ) -> dict[str, object]:
     """Return the state of the agent as plain values; times in seconds unless the name says else."""
     writer = store.data.writer.counts
@@ -81,24 +80,10 @@ def snapshot(
             for broker in brokers
         },
         "routes": {route.options.name: route_state(route) for route in routes},
-        "policy": None if policy is None else policy_state(policy),
+        "policy": None,
+        "control": None,
+        **governance,
         "alarms": [{"code": code, "device": device, "text": text} for (code, device), text in alarms.items()],
-    }
-
-
-def policy_state(policy: PolicyKeeper) -> dict[str, object]:
-    """Return which policy is held and how fresh it is; zeros where there is none."""
-    versions = policy.versions
-    return {
-        "freshness": policy.freshness.value,
-        "root": versions.root,
-        "version": versions.policy,
-        "snapshot": versions.snapshot,
-        "timestamp": versions.timestamp,
-        "assignment": versions.assignment,
-        "expires_ms": {} if policy.held is None else dict(policy.held.verified.expires_ms),
-        "floor_ms": policy.floor.at_ms,
-        "refused": [{"what": one.what, "why": one.why.value, "text": one.text} for one in policy.refused],
     }
 
 

@@ -45,7 +45,7 @@ class Commander:
         actuators: Sequence[Actuator],
         opt_outs: OptOuts,
         *,
-        store_is_new: bool,
+        journal_lost: bool,
         rng: random.Random | None = None,
     ) -> None:
         """Prepare; nothing is read or written before :meth:`running`."""
@@ -53,7 +53,7 @@ class Commander:
         self._actuators = {(one.device, one.point.name): one for one in actuators}
         self._desk = desk
         self._opt_outs = opt_outs
-        self._store_is_new = store_is_new
+        self._journal_lost = journal_lost
         self.taker = Taker(
             gateway,
             in_force,
@@ -90,7 +90,7 @@ class Commander:
         """Look at what ran when the agent ended."""
         clock = self._desk.clock
         now = clock.now_ms()
-        await self._desk.call(lambda db: journal.begin(db, now, store_is_new=self._store_is_new))
+        await self._desk.call(lambda db: journal.begin(db, now, lost=self._journal_lost))
         memory = await self._desk.call(journal.remember)
         self.taker.remember(memory)
         self._desk.changed.update(memory.changed)
@@ -114,7 +114,7 @@ class Commander:
                 course.end("restarted")
                 await course.prepare_to_put_back()
                 self.courses.start(course, course.run())
-        if memory.born_ms == now:
+        if self._journal_lost:
             self._look_at_everything()
         # Their acts lie in the lanes when the workers begin.
         for _ in range(3):

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Protocol
 
-from policies.facts import Freshness, Signed
+from policies.facts import Freshness, Signed, Unknown
 from policies.rulebook import Rulebook
 
 
@@ -15,7 +15,7 @@ class InForce(Protocol):
         """Policy, rosters and assignment, verified; None: there is none, and nothing is controlled."""
 
     @property
-    def freshness(self) -> Freshness:
+    def freshness(self) -> Freshness | Unknown:
         """How fresh the documents are, by the guarded clock."""
 
     @property

@@ -178,9 +178,10 @@ def remember(db: sqlite3.Connection) -> Memory:
     return Memory(tuple(map(_control, rows)), used, changed, told, int(note[0]) if note else 0)
 
 
-def begin(db: sqlite3.Connection, now_ms: int, *, store_is_new: bool) -> None:
-    """Note when the journal began; in a box that is new as a whole nothing can have been lost."""
-    db.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (BORN, str(0 if store_is_new else now_ms)))
+def begin(db: sqlite3.Connection, now_ms: int, *, lost: bool) -> None:
+    """Note when the journal began anew, because the one before was lost."""
+    if lost:
+        db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (BORN, str(now_ms)))
 
 
 def _row(control: Control) -> tuple[object, ...]:

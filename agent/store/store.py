@@ -163,6 +163,9 @@ class Store:
         opening.with_room(room, path, lambda: keep_room_inside(control.db, path))
         room.hold_reserve()
         self.ended_before = past.ended
+        anew = len(control.epochs) <= 1 and past.ended != "first"
+        self.control_lost = anew or bool(told_control)
+        """The control file, or a part of it, is not the one of the life before."""
         self.data = Lane(file, begun, spans)
         self.control = Lane(control, control_begun, [])
         self._terms = Terms(spans, manifest)

@@ -23,6 +23,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from core.codec import MAX_SEALED
 from core.errors import ConfigError, TrustError, Unreachable
@@ -35,6 +36,8 @@ TOPIC_BYTES: Final = 1024
 """Beside a message of the longest kind a packet holds its topic and little else; longer ones stay outside."""
 FIRST_PAUSE_S: Final = 0.5
 LONGEST_PAUSE_S: Final = 60.0
+AS_PUBLISHED: Final = SubscribeOptions(qos=1, retainAsPublished=True)
+"""So that what is published just now shows whether it is to be retained: commands must not be."""
 TAKEN_OVER: Final = 0x8E
 """Reason code: another client connected with our id."""
 STABLE_S: Final = 10.0
@@ -200,7 +203,9 @@ class Broker:
         self.counts.connects += 1
         # Before the greeting: what is retained of our own state tells whether a twin was here.
         if self.options.subscriptions:
-            self._client.subscribe([(topic, 1) for topic in sorted(set(self.options.subscriptions))])
+            self._client.subscribe(
+                [(topic, AS_PUBLISHED) for topic in sorted(set(self.options.subscriptions))]
+            )
         if self.options.greeting is not None:
             topic, payload = self.options.greeting()
             self._client.publish(topic, payload, qos=1, retain=True)

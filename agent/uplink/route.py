@@ -71,6 +71,8 @@ class Route:
         self.hearing = Hearing(options.gateway, options.entity, trusted)
         self.on_floor: Callable[[], None] = lambda: None
         """Told when the floor may have moved."""
+        self.on_word: Callable[[str], None] = lambda entity: None
+        """Told when the entity said something fresh that it signed."""
         self._broker = broker
         self._key = key
         self._on_alarm = on_alarm
@@ -162,6 +164,7 @@ class Route:
                 self._begin_anew()
             if isinstance(message, Confirmation):
                 self._confirmed(message, time.monotonic())
+                self.on_word(self.options.entity)
             else:
                 self._asked(message, time.monotonic())
         self._wake.set()

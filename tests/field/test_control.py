@@ -267,7 +267,6 @@ async def test_after_the_loss_of_the_journal_older_commands_and_budgets_are_not_
     home.set(DEVICE, "LoadShed", 1)
     for part in tmp_path.glob("control.db*"):
         part.unlink()
-    (tmp_path / "control.db").touch()  # what was there is lost; the box is not new
     documents = Documents(rulebook(budget={"count_day": 5}))
     async with rig(home, tmp_path, documents) as gateway:
         gateway.send(old)

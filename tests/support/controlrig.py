@@ -245,7 +245,6 @@ async def rig(
     )
     config = parse_config(toml, directory / "gateway.toml")
     clock = clock or Clock(trusted=True)
-    fresh = not (directory / "control.db").exists()
     birth = Birth(clock.now_ms(), "boot", "synchronised", "test")
     store = Store.open(StoreOptions(directory), birth, Manifest(GATEWAY, ()))
     lane, link = CommandLane(), open_link(LinkUrl.parse(url))
@@ -266,7 +265,7 @@ async def rig(
         desk,
         list(actuators(config, types_of(config.gateway))),
         OptOuts(directory),
-        store_is_new=fresh,
+        journal_lost=store.control_lost,
     )
 
     async def connect() -> None:

@@ -1,0 +1,149 @@
+"""Who may command this gateway, and the carrying out: the policy keeper and the commander together.
+
+Imported only where the configuration has ``[policy]``: a gateway that measures alone needs none of it, and
+spares ten megabytes.  Relies on `agent.policy` and `agent.control`.
+"""
+
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping
+
+from agent.alarms import Alarms
+from agent.clock import Clock
+from agent.commandlane import CommandLane
+from agent.config import Connection
+from agent.config_models import Config
+from agent.config_policy import PolicyConfig
+from agent.config_rules import Types
+from agent.control.actuator import actuators
+from agent.control.commander import Commander
+from agent.control.desk import Desk
+from agent.control.kept import Kept
+from agent.control.optouts import OptOuts
+from agent.policy.keeper import KeeperOptions, PolicyKeeper, built_in_root
+from agent.policy.note import read_note
+from agent.policy.post import Post, policy_topics
+from agent.policy.sink import StoreSink
+from agent.policy.told import with_policy
+from agent.store.store import Store
+from agent.uplink.broker import Listener
+from core.records import State
+from core.topics import command_filter
+
+
+class Governance:
+    """The policy in force, and what is done by it."""
+
+    def __init__(
+        self,
+        config: Config,
+        policy: PolicyConfig,
+        store: Store,
+        clock: Clock,
+        alarms: Alarms,
+        tell_state: Callable[[], None],
+    ) -> None:
+        """Build the keeper; the commander follows when the lines are there (:meth:`command`)."""
+        gateway = config.gateway
+        self._config = config
+        self._policy = policy
+        self._store = store
+        self._clock = clock
+        self._alarms = alarms
+        self.commander: Commander | None = None
+        self.keeper = PolicyKeeper(
+            KeeperOptions(gateway.data_dir / "policy", built_in_root(policy.root), gateway.id, policy.folder),
+            read_note(gateway.data_dir),
+            clock,
+            Post(policy_topics(gateway.id, policy.segment)) if config.routes else None,
+            StoreSink(store, alarms.tell, clock.now_ms, tell_state),
+        )
+
+    def command(
+        self, types: Types, lanes: Mapping[str, CommandLane], audited: Callable[[], None]
+    ) -> Commander:
+        """Build what obeys, on the lanes of the lines by their names."""
+        self.commander = Commander(
+            self._config.gateway.id,
+            Kept(self.keeper),
+            Desk(self._store, self._clock, lanes, self._alarms.tell, audited),
+            list(actuators(self._config, types)),
+            OptOuts(self._config.gateway.data_dir),
+            journal_lost=self._store.control_lost,
+        )
+        return self.commander
+
+    def topics(self, connection: Connection) -> tuple[str, ...]:
+        """Return what a connection subscribes to for us."""
+        post = self._post_on(connection)
+        return (command_filter(self._config.gateway.id), *(post.topics if post is not None else ()))
+
+    def listeners(self, connection: Connection) -> tuple[Listener, ...]:
+        """Return who hears a connection."""
+        post = self._post_on(connection)
+        commands = _Commands(self)
+        return (commands,) if post is None else (commands, post)
+
+    def heard_from(self, entity: str) -> None:
+        """Note a fresh, verified word of an entity."""
+        if self.commander is not None:
+            self.commander.taker.heard_from(entity)
+
+    def _post_on(self, connection: Connection) -> Post | None:
+        """Return what hears the policy on a connection, None on all but the one that brings it."""
+        wanted = self._policy.route or self._config.routes[0].name
+        return self.keeper.post if wanted in {route.name for route in connection.routes} else None
+
+    def told(self, state: State) -> State:
+        """Return a state that names the versions held."""
+        return with_policy(state, self.keeper.versions, self.keeper.freshness)
+
+    def snapshot(self) -> dict[str, object]:
+        """Return which policy is held, how fresh it is and what runs, for the status file."""
+        keeper = self.keeper
+        versions = keeper.versions
+        return {
+            "policy": {
+                "freshness": keeper.freshness.value,
+                "root": versions.root,
+                "version": versions.policy,
+                "snapshot": versions.snapshot,
+                "timestamp": versions.timestamp,
+                "assignment": versions.assignment,
+                "expires_ms": {} if keeper.held is None else dict(keeper.held.verified.expires_ms),
+                "floor_ms": keeper.floor.at_ms,
+                "refused": [
+                    {"what": one.what, "why": one.why.value, "text": one.text} for one in keeper.refused
+                ],
+            },
+            "control": None if self.commander is None else self.commander.snapshot(),
+        }
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Look at what ran before anything is polled; then take commands, until the block ends."""
+        assert self.commander is not None
+        async with self.commander.running():
+            yield
+
+    async def stop(self) -> None:
+        """Put back what has to be, while the lines are still served."""
+        if self.commander is not None:
+            await self.commander.stop()
+
+
+class _Commands:
+    """Hands messages to the commander, which is made after the connections."""
+
+    def __init__(self, governance: Governance) -> None:
+        self._governance = governance
+
+    def up(self, session_present: bool) -> None:
+        """Nothing to do."""
+
+    def down(self) -> None:
+        """Nothing to do."""
+
+    def heard(self, topic: str, payload: bytes, retained: bool) -> None:
+        """A message came; the commander takes commands alone."""
+        if self._governance.commander is not None:
+            self._governance.commander.taker.inbox.heard(topic, payload, retained)
