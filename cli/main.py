@@ -78,6 +78,11 @@ COMMANDS = {
         "Print, check and explain policies; keep, sign, publish and verify them.",
         "portico policy show policy.toml",
     ),
+    "command": Command(
+        "cli.command:app",
+        "Send signed commands to gateways and follow them from received to restored.",
+        "portico command status 20261122T170000123-9f3ac2d1 --gateway gw-0001",
+    ),
     "certs": Command(
         "certs.cli:app",
         "Create and look at certificates and signing keys for development.",
