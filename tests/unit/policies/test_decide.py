@@ -250,6 +250,12 @@ def test_a_viewer_commands_nothing_and_an_engineer_no_load() -> None:
         assert ask(asked=command(issuer=issuer), known=known).code == "role"
 
 
+def test_one_of_several_roles_suffices() -> None:
+    people = roster("esco1", "op-17")
+    both = people.individuals[0].model_copy(update={"roles": ("viewer", "operator")})
+    assert ask(book(rosters=(people.model_copy(update={"individuals": (both,)}),))).allowed
+
+
 def test_a_key_counts_for_its_own_applications_alone() -> None:
     portal = roster("esco1", "op-17", applications=["portal"])
     assert ask(book(rosters=(portal,))).code == "not-signed"
