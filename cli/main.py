@@ -83,6 +83,11 @@ COMMANDS = {
         "Send signed commands to gateways and follow them from received to restored.",
         "portico command status 20261122T170000123-9f3ac2d1 --gateway gw-0001",
     ),
+    "optout": Command(
+        "agent.optout_cli:command",
+        "Say no to remote control at the gateway, for a device or for all, or take it back.",
+        "portico optout --device wh-01 -c gateway.toml",
+    ),
     "certs": Command(
         "certs.cli:app",
         "Create and look at certificates and signing keys for development.",

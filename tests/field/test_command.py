@@ -184,3 +184,23 @@ async def test_the_collector_beside_it_has_every_step_and_status_reads_its_books
         assert found.code == 0
     finally:
         await asyncio.to_thread(collector.stop)
+
+
+async def test_a_no_at_the_box_ends_the_control_and_refuses_the_next(
+    site: Site, gateway: Rig, tmp_path: Path
+) -> None:
+    sending = asyncio.create_task(run(site, tmp_path, *shed("100s")))
+    await gateway.until_shed()
+    box = ["--data-dir", str(tmp_path / "gw")]
+    await asyncio.to_thread(
+        subprocess.run, portico("optout", *box, "--device", DEVICE), check=True, capture_output=True
+    )
+    told = await sending
+    assert (told.states[-1], gateway.shed()) == ("restored", False)
+    assert "opted-out" in told.codes
+    told = await run(site, tmp_path, *shed())
+    assert (told.code, "opted-out" in told.codes) == (1, True)
+    await asyncio.to_thread(
+        subprocess.run, portico("optout", *box, "--clear"), check=True, capture_output=True
+    )
+    assert (await run(site, tmp_path, *shed("1s"))).code == 0

@@ -213,6 +213,14 @@ class Rig:
         await _within(seconds, there)
         return found[0]
 
+    async def until_shed(self) -> None:
+        """Wait until a control of the relay is confirmed, whosever it is."""
+
+        async def confirmed() -> bool:
+            return any(one.state == "confirmed" for one in await self.told())
+
+        await _within(30, confirmed)
+
     def shed(self) -> bool:
         """Return what the relay itself shows."""
         return bool(self.home.values(DEVICE)["LoadState"])
