@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import combinations
-from statistics import median
 from typing import Final
 
 from core.manifest import Value
@@ -159,6 +158,8 @@ def drift_of(compared: Sequence[Compared]) -> Drift | None:
         most = min(most, (gained + open_ms) / lapse)
     if not slopes:
         return None
+    from statistics import median  # only where a device has a clock
+
     middle = median(slopes)
     if least > most:  # it does not run evenly: no line goes through all comparisons
         return Drift(middle, max(middle - most, least - middle))
