@@ -129,6 +129,19 @@ class Checked:
         return json.dumps({"ok": self.ok, **asdict(self)}, ensure_ascii=False)
 
 
+def _policy_faults(tables: Config | None) -> tuple[str, ...]:
+    """Return what is wrong with the root of the policy."""
+    if tables is None or tables.policy is None:
+        return ()
+    from agent.policy.keeper import built_in_root  # here, because who has no policy need not load it
+
+    try:
+        built_in_root(tables.policy.root)
+    except ConfigError as error:
+        return (f"gateway.toml: policy root: {error}",)
+    return ()
+
+
 def check(path: Path, at: datetime | None = None) -> Checked:
     """Return what is wrong with a configuration and what it would do; ``at`` judges certificates (now)."""
     now = datetime.now(UTC) if at is None else at
@@ -137,7 +150,7 @@ def check(path: Path, at: datetime | None = None) -> Checked:
     except ConfigError as error:
         return Checked(str(path), str(error), error.faults)
     # The files that its tables name are looked at as well: who mends a file wants to hear it once.
-    identity = file_faults(survey.identity, now)
+    identity = (*file_faults(survey.identity, now), *_policy_faults(survey.tables))
     if survey.faults or survey.tables is None:
         faults = (*survey.faults, *identity)
         return Checked(str(path), problem(path, faults), faults)
@@ -151,7 +164,7 @@ def check(path: Path, at: datetime | None = None) -> Checked:
     lines = tuple(_lines(config, site, learned))
     return Checked(
         file=str(path),
-        problem=f"{path} names certificates and keys that cannot be used:" if identity else "",
+        problem=f"{path} names files that cannot be used:" if identity else "",
         faults=identity,
         warnings=(*warnings(config, types), *identity_warnings(config, now), *unread, *_bus_warnings(lines)),
         lines=lines,

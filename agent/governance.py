@@ -49,13 +49,14 @@ class Governance:
         self._store = store
         self._clock = clock
         self._alarms = alarms
+        self._tell_state = tell_state
         self.commander: Commander | None = None
         self.keeper = PolicyKeeper(
             KeeperOptions(gateway.data_dir / "policy", built_in_root(policy.root), gateway.id, policy.folder),
             read_note(gateway.data_dir),
             clock,
             Post(policy_topics(gateway.id, policy.segment)) if config.routes else None,
-            StoreSink(store, alarms.tell, clock.now_ms, tell_state),
+            StoreSink(store, alarms.tell, clock.now_ms, self._changed),
         )
 
     def command(
@@ -87,6 +88,14 @@ class Governance:
         """Note a fresh, verified word of an entity."""
         if self.commander is not None:
             self.commander.taker.heard_from(entity)
+
+    def _changed(self) -> None:
+        """What is held changed: compare what the file claims with it, and tell everybody."""
+        differ = self.keeper.claims_that_differ(self._config.devices)
+        for device in self._config.devices:
+            text = differ.get(device.name, f"gateway.toml and the assignment agree on {device.name}")
+            self._alarms.tell("ownership-differs", device.name in differ, text, device.name)
+        self._tell_state()
 
     def _post_on(self, connection: Connection) -> Post | None:
         """Return what hears the policy on a connection, None on all but the one that brings it."""

@@ -3,6 +3,7 @@
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 STALE_S = 15.0
@@ -30,6 +31,7 @@ def show(state: dict[str, Any], age_s: float) -> None:
     _lines(console, state)
     _learned(console, state.get("learned", {}))
     _clocks(console, state.get("clocks", {}))
+    _policy(console, state.get("policy"))
     _routes(console, state)
     for alarm in state["alarms"]:
         console.print(f"[red]alarm[/] {alarm['code']} {alarm['device']}: {alarm['text']}")
@@ -77,6 +79,18 @@ def _clocks(console: Console, clocks: dict[str, Any]) -> None:
             "[red]beyond its bounds[/]" if known["beyond"] else "",
         )
     console.print(table)
+
+
+def _policy(console: Console, policy: dict[str, Any] | None) -> None:
+    if policy is None:
+        return
+    colour = "green" if policy["freshness"] == "fresh" else "red"
+    console.print(
+        f"policy {policy['version'] or 'none'}, assignment {policy['assignment'] or 'none'}: "
+        f"[{colour}]{policy['freshness'].replace('_', ' ')}[/]"
+    )
+    for one in policy["refused"]:
+        console.print(f"[red]refused[/] {one['what']} ({one['why']}): {escape(one['text'])}")
 
 
 def _routes(console: Console, state: dict[str, Any]) -> None:

@@ -8,11 +8,14 @@ leaves what is held as it is.  Not here: what is verified (`policies.trust`), an
 
 import asyncio
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
 from agent.clock import Clock
+from agent.config_models import DeviceConfig
+from agent.policy.claims import differing
 from agent.policy.note import encode
 from agent.policy.post import Post
 from agent.policy.taking import Refusal, Taken, Taking
@@ -103,6 +106,11 @@ class PolicyKeeper:
     def versions(self) -> Versions:
         """Versions held; zeros where there is nothing."""
         return Versions() if self.held is None else self.held.versions
+
+    def claims_that_differ(self, devices: Iterable[DeviceConfig]) -> dict[str, str]:
+        """Return, by device, where gateway.toml claims other owners than the assignment; none without one."""
+        assignment = None if self.book is None else self.book.assignment
+        return {} if assignment is None else differing(devices, assignment, self._clock.now_ms())
 
     async def run(self) -> None:
         """Load, then take what comes and judge how fresh it is, for ever."""

@@ -31,7 +31,16 @@ from policies.trust.bounds import (
     entity_folder,
     roster_path,
 )
-from policies.trust.contents import HEAD, Table, agreed_document, canonical, merged, read_part, stamped
+from policies.trust.contents import (
+    HEAD,
+    Table,
+    agreed_document,
+    canonical,
+    grants_of,
+    merged,
+    read_part,
+    stamped,
+)
 from policies.trust.dsse import keys_in
 from policies.trust.files import write_whole
 from policies.trust.generations import read_bounded
@@ -297,8 +306,9 @@ def _save_policy(
     document = canonical(stamped(merged(parts), "policy", targets.signed, now_ms))
     parse_document(document, "policy")
     agreements = _also(repository) if also is None else also
+    named = grants_of(document)
     lists = {
-        entity: agreed_document(entity, document, agreements)
+        entity: agreed_document(entity, named, agreements)
         for entity in (targets.signed.delegations.roles or {} if targets.signed.delegations else {})
     }
     repository.put(targets.signed, POLICY_PATH, document)

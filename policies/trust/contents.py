@@ -10,7 +10,7 @@ Pure but for reading the parts.
 
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, time
 from pathlib import Path
 from typing import Final
@@ -134,9 +134,11 @@ def grants_of(policy: bytes) -> list[tuple[Named, str]]:
         raise ConfigError(f"the grants cannot be used: {error}; each needs an id of its own") from error
 
 
-def agreed_document(entity: str, policy: bytes, also: Mapping[str, tuple[str, ...]]) -> bytes:
+def agreed_document(
+    entity: str, named: Sequence[tuple[Named, str]], also: Mapping[str, tuple[str, ...]]
+) -> bytes:
     """Return the list of what an entity is to agree to: its own grants, and those that ask it in ``also``."""
-    grants = [named for named, of in grants_of(policy) if of == entity or entity in also.get(named.id, ())]
+    grants = [one for one, of in named if of == entity or entity in also.get(one.id, ())]
     return msgspec.json.encode(Agreed(1, entity, sorted(grants, key=lambda one: one.id)), order="sorted")
 
 

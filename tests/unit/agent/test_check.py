@@ -419,3 +419,13 @@ def test_data_directory_that_may_not_be_read_is_a_warning(
     checked = check(desk / "gateway.toml")
     assert checked.ok
     assert any("is not shown: " in text and "(permission denied)" in text for text in checked.warnings)
+
+
+def test_a_root_of_the_policy_that_is_none_is_a_fault(desk: Path) -> None:
+    path = desk / "gateway.toml"
+    path.write_text(path.read_text() + '\n[policy]\nroot = "root.json"\n')
+    (fault,) = check(path).faults
+    assert "root.json is not there" in fault
+    (desk / "root.json").write_text("{}")
+    (fault,) = check(path).faults
+    assert "is no root.json of a policy" in fault

@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -338,3 +340,17 @@ def test_a_root_that_is_none_is_told_before_anything_starts(tmp_path: Path, cont
         path.write_bytes(content)
     with pytest.raises(ConfigError, match=r"root\.json"):
         built_in_root(path)
+
+
+def test_a_gateway_without_a_policy_does_not_load_what_verifies_one() -> None:
+    told = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import agent.serving, sys; print('tuf' in sys.modules, 'urllib3' in sys.modules)",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert told.stdout.split() == ["False", "False"]
