@@ -15,8 +15,19 @@ from pathlib import Path
 
 import pytest
 from securesystemslib.signer import CryptoSigner
-from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, Targets, Timestamp
+from tuf.api.exceptions import DownloadLengthMismatchError
+from tuf.api.metadata import (
+    DelegatedRole,
+    Delegations,
+    Metadata,
+    MetaFile,
+    Root,
+    Snapshot,
+    Targets,
+    Timestamp,
+)
 
+from policies.trust.assignment import seal_assignment
 from policies.trust.bounds import (
     ISSUED,
     LONGEST_ASSIGNMENT,
@@ -250,8 +261,6 @@ def test_fast_forward_of_the_signed_time_ends_with_the_rotation_of_its_key(world
 
 def test_fast_forward_of_an_assignments_number_ends_with_its_key(world: World) -> None:
     path = world.repository.base / "assign" / f"{GATEWAY}.json"
-    from policies.trust.assignment import seal_assignment  # as somebody with the stolen key would
-
     head = {
         "gateway": GATEWAY,
         "sequence": 2**50,
@@ -433,8 +442,6 @@ def test_an_entity_cannot_reach_below_its_folder_into_anothers(world: World) -> 
 
 
 def test_an_entity_cannot_hand_on_its_folder(world: World) -> None:
-    from tuf.api.metadata import DelegatedRole, Delegations
-
     role = world.repository.edit_targets(ESCO, world.now_ms)
     friend = pair("friend")
     role.signed.delegations = Delegations(
@@ -524,8 +531,6 @@ def test_endless_metadata_is_refused(world: World) -> None:
 
 
 def test_endless_chunks_are_cut_by_the_library() -> None:
-    from tuf.api.exceptions import DownloadLengthMismatchError
-
     class Endless(MemoryFetcher):
         def _fetch(self, url: str) -> Iterator[bytes]:
             while True:
