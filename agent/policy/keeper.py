@@ -29,6 +29,7 @@ from policies.trust.generations import read_bounded
 from policies.trust.held import Held, Versions
 from policies.trust.inforce import Readings
 from policies.trust.refusals import PolicyRefused
+from policies.trust.spool import Place
 from policies.trust.verified import root_chain
 
 log = logging.getLogger(__name__)
@@ -37,6 +38,9 @@ LOOK_S: Final = 60.0
 """How often freshness is judged, and the folder is looked into."""
 SETTLE_S: Final = 0.5
 """What is retained comes as several messages: so long after the first one the rest is waited for."""
+LONGEST_PACE_S: Final = 600.0
+"""While what comes brings nothing, it is looked at ever more rarely, up to this: a flood of forgeries must
+cost neither the processor nor the flash."""
 AGAIN_S: Final = 600.0
 """What was refused is tried again after that: clocks are set, and keys become valid."""
 ALARMS: Final = {state: f"policy-{state.value.replace('_', '-')}" for state in Freshness}
@@ -96,6 +100,9 @@ class PolicyKeeper:
         self._again_s = 0.0
         self._due = False
         """There is something that was not looked at yet."""
+        self._pace_s = options.settle_s
+        """How long after a look the next one is."""
+        self._ripe_s = 0.0
 
     @property
     def floor(self) -> Floor:
@@ -118,7 +125,7 @@ class PolicyKeeper:
         while True:
             if not self._due or self._failing:
                 await self._wait()
-            waiting = {} if self.post is None else self.post.take()
+            waiting = self._arrived()
             try:
                 self._due |= await asyncio.to_thread(taking.keep, waiting)
                 waiting = {}
@@ -157,20 +164,33 @@ class PolicyKeeper:
 
     async def _look(self, taking: Taking) -> None:
         self._again_s = self._clock.mono() + AGAIN_S
+        before = self.versions
         self._took(await asyncio.to_thread(taking.look, self._memory, self._clock.now_ms()))
         self._due = False
+        gained = self.versions != before
+        self._pace_s = self._options.settle_s if gained else min(self._pace_s * 2, LONGEST_PACE_S)
+        self._ripe_s = self._clock.mono() + self._pace_s
 
     async def _wait(self) -> None:
-        """Wait for news, and a moment more for what belongs to them; or for the next look."""
+        """Wait for news, and a moment more for what belongs to them; at most until the next look."""
+        longest = self._options.look_s
         if self.post is None:
-            await asyncio.sleep(self._options.look_s)
+            await asyncio.sleep(longest)
             return
-        try:
-            async with asyncio.timeout(self._options.look_s):
-                await self.post.news.wait()
-        except TimeoutError:
-            return
-        await asyncio.sleep(self._options.settle_s)
+        if not self.post.news.is_set():
+            try:
+                async with asyncio.timeout(longest):
+                    await self.post.news.wait()
+            except TimeoutError:
+                return
+            self._ripe_s = max(self._ripe_s, self._clock.mono() + self._options.settle_s)
+        await asyncio.sleep(min(longest, max(0.0, self._ripe_s - self._clock.mono())))
+
+    def _arrived(self) -> dict[Place, bytes]:
+        """Return what came, once enough time went by since the first of it."""
+        if self.post is None or (self.post.news.is_set() and self._clock.mono() < self._ripe_s):
+            return {}
+        return self.post.take()
 
     def _took(self, taken: Taken) -> None:
         """Hold what was taken, and remember what must outlast it."""

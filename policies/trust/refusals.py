@@ -67,7 +67,7 @@ def translated(what: str) -> Iterator[None]:
     except (tuf.RepositoryError, tuf.DownloadError, SslibError) as error:
         why = next(reason for kind, reason in _REASONS if isinstance(error, kind))
         raise PolicyRefused(why, f"{what}: {_short(error)}") from error
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         # Untrusted JSON of another shape than the libraries expect.
         raise PolicyRefused(
             Why.MALFORMED, f"{what}: it has not the expected form ({_short(error)})"

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ from policies.trust.floor import Floor
 from policies.trust.folder import Memory
 from policies.trust.freshness import Freshness
 from policies.trust.publishing import Publication, write_publication
+from policies.trust.spool import Place
 from tests.support.policy_world import DAY, ESCO, GATEWAY, World, grant
 
 BUNDLE, TIMESTAMP = policy_bundle_topic("main"), policy_timestamp_topic("main")
@@ -228,6 +230,36 @@ async def test_garbage_and_oversize_change_nothing(world: World, tmp_path: Path)
         box.hear(BUNDLE, b"garbage")
         box.hear(assign_topic(GATEWAY), b"[" * 1000)
         await box.until(lambda: {"assignment-refused"} <= set(box.told.alarms))
+        assert box.keeper.freshness is Freshness.FRESH
+
+
+async def test_a_flood_of_forgeries_is_looked_at_ever_more_rarely(world: World, tmp_path: Path) -> None:
+    async with running(Box(world, tmp_path / "box")) as box:
+        box.hear_all()
+        await box.fresh()
+        looks: list[float] = []
+        loop = asyncio.get_running_loop()
+        take = box.post.take
+
+        def noted() -> dict[Place, bytes]:
+            waiting = take()
+            if waiting:
+                looks.append(loop.time())
+            return waiting
+
+        box.post.take = noted  # type: ignore[method-assign]
+        number = 0
+
+        def flooded() -> bool:
+            nonlocal number
+            number += 1
+            box.hear(BUNDLE, b"forged %d" % number)
+            return len(looks) >= 6
+
+        await box.until(flooded)
+        pauses = [later - earlier for earlier, later in pairwise(looks)]
+        assert pauses[-1] > 4 * pauses[0]
+        assert number > 2 * len(looks)
         assert box.keeper.freshness is Freshness.FRESH
 
 
