@@ -267,11 +267,16 @@ def sign(
         list[str] | None,
         typer.Option("--renew", metavar="ROLE", help="Draft a next version of what only runs out."),
     ] = None,
+    signed_elsewhere: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="DIR", help="Take over what was signed in a copy of this folder."),
+    ] = None,
     pass_phrase_file: PassPhrase = None,
     as_json: AsJson = False,
 ) -> None:
     """Sign every draft that waits for this key, and say who is still missing."""
     repository = Repository(base)
+    taken = [] if signed_elsewhere is None else repository.take_signatures(signed_elsewhere)
     if renewed:
         known = (ROOT, TARGETS, *repository.entities())
         for role in renewed:
@@ -288,12 +293,16 @@ def sign(
         else f"Nothing waits for {holder}: nothing was signed."
         for holder, roles in done.items()
     ]
+    if signed_elsewhere is not None:
+        said.append(
+            f"Taken over from {signed_elsewhere}: signatures of {' and '.join(taken) or 'nothing new'}."
+        )
     Told(
         " ".join([*said, f"The draft of the policy {changes}." if changes else ""]).strip()
         or "No key was given: this is how far it is.",
         next_steps(repository, base),
         all_standings(repository),
-        {"signed": done, "changes": changes},
+        {"signed": done, "taken_over": taken, "changes": changes},
     ).show(as_json)
 
 

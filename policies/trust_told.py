@@ -43,6 +43,9 @@ A change of the policy, step by step:
   portico policy sign {base} --key KEY         each holder in turn; it says who is still missing
   portico policy publish {base}                put it in force
 
+Who signs on another machine gets a copy of this folder without keys/, signs there, and sends it back:
+  portico policy sign {base} --from COPY
+
 Folders: source/ what people wrote, draft/ what waits for signatures, metadata/ and targets/ what is in
 force, assign/ the assignment of each gateway, out/ what gateways get.
 """

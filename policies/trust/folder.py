@@ -261,7 +261,7 @@ class PolicyFolder:
                     target = stage / "metadata" / path.relative_to(source / "metadata")
                     target.write_bytes(path.read_bytes())
             for path in sorted((source / "targets").iterdir()):
-                os.link(path, stage / "targets" / path.name)
+                _share(path, stage / "targets" / path.name)
             if (source / ASSIGNMENT).exists():
                 (stage / ASSIGNMENT).write_bytes((source / ASSIGNMENT).read_bytes())
 
@@ -275,6 +275,14 @@ class PolicyFolder:
             raise StoreError(f"the folder of the policy cannot be used: {error.strerror}") from error
         finally:
             self._generations.discard()
+
+
+def _share(path: Path, target: Path) -> None:
+    """Give a document a second name; a copy where the file system has none."""
+    try:
+        os.link(path, target)
+    except OSError:
+        target.write_bytes(path.read_bytes())
 
 
 def _is_there(path: Path, target: TargetFile) -> bool:

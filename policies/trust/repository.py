@@ -177,6 +177,28 @@ class Repository:
                 done.append(role)
         return done
 
+    def take_signatures(self, other: Path) -> list[str]:
+        """Take over what was signed in a copy of this folder, of the same drafts; return their roles."""
+        done = []
+        for role in self.drafts():
+            path = other / "draft" / f"{role}.json"
+            ours = self.draft_root() if role == ROOT else self.draft_targets(role)
+            if ours is None or not path.exists():
+                continue
+            theirs = _from(path, Root) if role == ROOT else _from(path, Targets)
+            if theirs.signed_bytes != ours.signed_bytes:
+                raise ConfigError(f"{path} is another draft than the one here: it was changed after the copy")
+            fresh = {
+                keyid: signature
+                for keyid, signature in theirs.signatures.items()
+                if keyid not in ours.signatures and keyid in self._keyids(role)
+            }
+            if fresh:
+                ours.signatures.update(fresh)
+                write_whole(self.base / "draft" / f"{role}.json", ours.to_bytes(COMPACT))
+                done.append(role)
+        return done
+
     def standing(self, role: str) -> Standing | None:
         """Return how far a role is, None when it neither is drafted nor was published."""
         if role == ROOT:

@@ -111,6 +111,28 @@ def test_a_key_for_which_nothing_waits_signs_nothing(full: Office) -> None:
     assert full.sign("snapshot")["signed"] == {"snapshot": []}
 
 
+def test_what_was_signed_in_a_copy_is_taken_over(full: Office, tmp_path: Path) -> None:
+    copies = [tmp_path / name for name in ("one", "other")]
+    for copy, key in zip(copies, ("targets-1", "esco1-1"), strict=True):
+        shutil.copytree(full.base, copy, ignore=shutil.ignore_patterns("keys"))
+        Office(copy).type("sign", "--key", full.key(key))
+    assert full.json("sign", "--from", copies[0])["taken_over"] == ["targets"]
+    assert full.json("sign", "--from", copies[1])["taken_over"] == ["esco1"]
+    assert full.json("sign", "--from", copies[1])["taken_over"] == []
+    full.sign("targets-2", "dso.example-1", "aggr1-1")
+    assert full.json("publish")["promoted"] == ["targets", "aggr1", "dso.example", "esco1"]
+
+
+def test_signatures_of_a_draft_that_was_changed_since_are_not_taken_over(
+    full: Office, tmp_path: Path
+) -> None:
+    shutil.copytree(full.base, tmp_path / "copy")
+    Office(tmp_path / "copy").type("sign", "--key", full.key("targets-1"))
+    full.type("add-entity", "late")
+    with pytest.raises(ConfigError, match="changed after the copy"):
+        full.type("sign", "--from", tmp_path / "copy")
+
+
 def test_a_grant_waits_for_its_entity(full: Office) -> None:
     full.sign("targets-1", "targets-2", "aggr1-1")
     full.json("publish")

@@ -129,8 +129,10 @@ def test_a_clock_set_back_never_allows_more(clock: int, back: int, sure: bool) -
         assert RANK[fooled.control] <= RANK[honest.control]
 
 
-def test_the_grace_is_thirty_days() -> None:
+def test_grace_and_margin_are_as_documented() -> None:
     assert GRACE_MS == 30 * DAY
+    assert BEHIND_MS == 5 * 60_000
+    assert NO_FLOOR.at_ms == 0
 
 
 def test_a_floor_counts_as_long_as_one_of_its_keys_does() -> None:
