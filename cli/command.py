@@ -20,6 +20,7 @@ from cli.command_steps import Asked, Ending, Progress, build_command, new_id
 from cli.command_view import View, view_for
 from cli.command_wire import Certificates, Wire
 from core.errors import ConfigError
+from core.records import Outcome
 from core.topics import command_topic
 from policies.command import Command
 from policies.envelope import PrivateKey, sign_command
@@ -36,6 +37,8 @@ app = typer.Typer(
     help="Send signed commands to gateways and follow them.",
 )
 LOOK_S: Final = 0.5
+BOOKS_S: Final = 2.0
+"""How often the books are looked into beside what the broker brings."""
 
 Config = Annotated[
     Path | None,
@@ -173,7 +176,7 @@ def watch(
         progress = _from_books(operator, Progress(command, operator.entity), gateway, view)
         if progress.ending is None:
             with _wire(operator, gateway) as wire:
-                followed = Followed([progress], gateway, view)
+                followed = Followed([progress], gateway, view, operator.books)
                 _follow(wire, followed, None, longest_s)
                 progress = followed.first
         _leave(progress, view, gateway)
@@ -203,7 +206,7 @@ def status(
         progress = _from_books(operator, Progress(command, operator.entity), gateway, view)
         if operator.books is None:
             with _wire(operator, gateway) as wire:
-                followed = Followed([progress], gateway, view)
+                followed = Followed([progress], gateway, view, operator.books)
                 _follow(wire, followed, None, seconds)
                 progress = followed.first
         if not progress.steps:
@@ -218,9 +221,13 @@ def status(
 class Followed:
     """Commands that are followed together: a cancellation, and the control that it ends."""
 
-    def __init__(self, every: Sequence[Progress], gateway: str, view: View) -> None:
+    def __init__(
+        self, every: Sequence[Progress], gateway: str, view: View, books: Path | None = None
+    ) -> None:
         self._every = list(every)
         self._gateway = gateway
+        self._books = books
+        self._looked = time.monotonic()
         self.view = view
 
     @property
@@ -236,11 +243,23 @@ class Followed:
     def take(self, wire: Wire, timeout_s: float) -> None:
         """Wait for news and show what is ours."""
         for epoch, outcome in wire.outcomes(timeout_s):
-            for number, progress in enumerate(self._every):
-                new = progress.follow(epoch, outcome)
-                if new is not progress:
-                    self._every[number] = new
-                    self.view.step(self._gateway, outcome)
+            for number in range(len(self._every)):
+                self._note(number, epoch, outcome)
+        if self._books is not None and time.monotonic() - self._looked > BOOKS_S:
+            self._look(self._books)
+
+    def _look(self, books: Path) -> None:
+        """Take from the books what a broker that was away did not bring."""
+        self._looked = time.monotonic()
+        for number, progress in enumerate(self._every):
+            for epoch, outcome in steps_in(books, self._gateway, progress.command, progress.entity):
+                self._note(number, epoch, outcome)
+
+    def _note(self, number: int, epoch: str, outcome: Outcome) -> None:
+        new = self._every[number].follow(epoch, outcome)
+        if new is not self._every[number]:
+            self._every[number] = new
+            self.view.step(self._gateway, outcome)
 
     @property
     def over(self) -> bool:
@@ -278,7 +297,7 @@ def _send(
         view.sent(command.id, command.gateway)
         if no_wait:
             return
-        followed = Followed(every, command.gateway, view)
+        followed = Followed(every, command.gateway, view, operator.books)
         try:
             _follow(wire, followed, command.expires_ms, None)
         except KeyboardInterrupt:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -204,3 +205,18 @@ async def test_a_no_at_the_box_ends_the_control_and_refuses_the_next(
         subprocess.run, portico("optout", *box, "--clear"), check=True, capture_output=True
     )
     assert (await run(site, tmp_path, *shed("1s"))).code == 0
+
+
+async def test_who_leaves_early_leaves_the_control_to_its_end(
+    site: Site, gateway: Rig, tmp_path: Path
+) -> None:
+    arguments = [*shed("4s"), "--as", "esco1/hub/op-17", "--key", "k1.key", *site.connection("esco1")]
+    process = await asyncio.create_subprocess_exec(
+        *portico("command", *arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path
+    )
+    await gateway.until_shed()
+    process.send_signal(signal.SIGINT)
+    out, err = await process.communicate()
+    assert (process.returncode, b"it goes on without us" in out, err) == (1, True, b"")
+    await gateway.until_told("restored")
+    assert gateway.shed() is False

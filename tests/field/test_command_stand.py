@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -241,3 +242,15 @@ def test_the_customer_s_no_ends_it_and_refuses_the_next(operator: Operator) -> N
     assert (watched.code, watched.states[-1]) == (0, "restored"), (watched.states, time.monotonic() - began)
     assert "opted-out" in watched.codes
     assert "opted-out" in operator.shed("3s").codes
+
+
+def test_a_broker_that_was_away_at_the_end_hides_no_step_from_who_watches(operator: Operator) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        sending = pool.submit(operator.shed, "8s")
+        status = operator.stand.agent.status
+        wait_until(lambda: '"confirmed"' in json.dumps(status()), PATIENCE_S, operator.stand.agent.tail)
+        operator.stand.broker.stop()
+        wait_until(lambda: '"confirmed"' not in json.dumps(status()), PATIENCE_S, operator.stand.agent.tail)
+        operator.stand.broker.start()
+        told = sending.result(PATIENCE_S)
+    assert (told.code, told.states[-2:]) == (0, ["restoring", "restored"]), told.err

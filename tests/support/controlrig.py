@@ -215,11 +215,15 @@ class Rig:
 
     async def until_shed(self) -> None:
         """Wait until a control of the relay is confirmed, whosever it is."""
+        await self.until_told("confirmed")
 
-        async def confirmed() -> bool:
-            return any(one.state == "confirmed" for one in await self.told())
+    async def until_told(self, state: str) -> None:
+        """Wait until some command came to a state."""
 
-        await _within(30, confirmed)
+        async def there() -> bool:
+            return any(one.state == state for one in await self.told())
+
+        await _within(30, there)
 
     def shed(self) -> bool:
         """Return what the relay itself shows."""
