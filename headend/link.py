@@ -91,6 +91,8 @@ class Link:
         self._said = ""
         """Why there is no connection, as it was logged last."""
         self._brief = 0
+        self._session = ""
+        """Of a connection that was taken, until its subscriptions are."""
         """Connections in a row that did not last."""
         self._client_id: Final = client_id
         self._answered = threading.Event()
@@ -243,7 +245,7 @@ class Link:
             self._said = ""
             log.warning("broker %s is back after %.1f s", self.url, time.monotonic() - self._lost_s)
         else:
-            log.info("broker %s: connected, session %s", self.url, "kept" if flags.session_present else "new")
+            self._session = "kept" if flags.session_present else "new"
         self.failure = ""
         self._refused = False
         self._connected.set()
@@ -275,6 +277,9 @@ class Link:
         reasons: list[ReasonCode],
         properties: Properties | None,
     ) -> None:
+        if self._session:  # told now: what is published from here on comes
+            log.info("broker %s: connected, session %s", self.url, self._session)
+            self._session = ""
         for one, reason in zip(self._filters, reasons, strict=False):
             if reason.is_failure:
                 log.error("broker %s refuses the subscription %s: %s; check its rules", self.url, one, reason)
