@@ -128,7 +128,22 @@ demo: setup  ## the main job end to end in this terminal, e.g. ARGS="--seconds 3
 	@$(VENV)/bin/portico demo $(ARGS)
 
 test: setup-test  ## all tests, e.g. ARGS="-m 'not field'" or ARGS="tests/unit/core"
-	@$(VENV)/bin/python -m pytest -ra $(ARGS)
+	@if [ -n "$$(printf '%s' "$(ARGS)")" ]; then exec $(VENV)/bin/python -m pytest -ra $(ARGS); fi
+	# The field tests wait for processes most of the time: the others run beside them, and give way.
+	mkdir -p var
+	echo "test: all tests; those without processes run beside the field tests and are shown after them"
+	nice -n 10 $(VENV)/bin/python -m pytest -ra -m 'not field' >var/test-unit.log 2>&1 &
+	beside=$$!
+	trap 'kill "$$beside" 2>/dev/null || true' EXIT
+	status=0
+	$(VENV)/bin/python -m pytest -ra -m field || status=1
+	while kill -0 "$$beside" 2>/dev/null; do
+	    echo "test: the other tests go on: $$(grep -o '\[ *[0-9]*%\]' var/test-unit.log | tail -n 1)"
+	    sleep 10
+	done
+	wait "$$beside" || status=1
+	cat var/test-unit.log
+	exit "$$status"
 
 lint: venv  ## ruff, mypy strict and the house test
 	@status=0
