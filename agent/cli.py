@@ -14,7 +14,6 @@ Config = Annotated[
     Path, typer.Option("--config", "-c", help="The gateway's configuration.", show_default=True)
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document instead of text.")]
-STALE_S = 15.0
 ENVIRONMENT = {"MALLOC_ARENA_MAX": "1"}
 """One arena for all threads, which take turns anyway: each further one keeps memory from the others."""
 FORGET_S = 30.0
@@ -56,7 +55,7 @@ def check(config: Config = Path("gateway.toml"), as_json: AsJson = False) -> Non
 def show_status(config: Config = Path("gateway.toml"), as_json: AsJson = False) -> None:
     """Show the state of the running agent."""
     from agent.config import load_config
-    from agent.status_view import show
+    from agent.status_view import STALE_S, read, show
     from agent.store.look import agent_runs
     from core.errors import ConfigError, StoreError
 
@@ -64,7 +63,7 @@ def show_status(config: Config = Path("gateway.toml"), as_json: AsJson = False) 
     path = directory / "status.json"
     runs = agent_runs(directory)
     try:
-        state = json.loads(path.read_text())
+        raw = path.read_bytes()
     except OSError as error:
         if runs:
             raise StoreError(
@@ -74,17 +73,18 @@ def show_status(config: Config = Path("gateway.toml"), as_json: AsJson = False) 
         raise ConfigError(
             f"no status at {path}: start the agent with `portico agent run -c {config}`"
         ) from error
-    age_s = time.time() - state["at_ms"] / 1000
+    state = read(path, raw, runs)
+    age_s = max(0.0, time.time() - state.at_ms / 1000)
     if as_json:
-        typer.echo(json.dumps({**state, "age_s": round(age_s, 1), "agent_runs": runs}))
+        typer.echo(json.dumps({**json.loads(raw), "age_s": round(age_s, 1), "agent_runs": runs}))
     else:
-        show(state, age_s)
+        show(state, age_s, runs)
     if runs and age_s >= STALE_S:
         raise StoreError(
             f"the agent runs, and could not write its status for {age_s:.0f} s: is the disk full? "
             f"see `df {directory}` and the log"
         )
-    raise typer.Exit(0 if age_s < STALE_S else 1)
+    raise typer.Exit(0 if runs else 1)
 
 
 @app.command(epilog="Example: portico agent forget main-meter -c gateway.toml")

@@ -1,120 +1,224 @@
-"""The agent's status as a person reads it in a terminal."""
+"""The agent's status as a person reads it in a terminal.
 
-from typing import Any
+Relies on the form that `agent.status` writes; a file of another form is told, not guessed at.
+"""
 
+from pathlib import Path
+
+import msgspec
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from core.errors import StoreError
+
 STALE_S = 15.0
 
 
-def show(state: dict[str, Any], age_s: float) -> None:
-    """Print a status document; ``age_s`` is how old it is."""
-    console = Console()
-    fresh = age_s < STALE_S
-    console.print(
-        f"[bold]{state['gateway']}[/]  {state['software']}  "
-        + (
-            f"[green]running[/] for {state['uptime_s']:.0f} s"
-            if fresh
-            else f"[red]silent for {age_s:.0f} s[/]"
+class _StoreState(msgspec.Struct, frozen=True):
+    readings: int
+    rows: int
+    bytes: int
+    durable_p99_ms: float
+    durable_max_ms: float
+    gap_ticks: int
+
+
+class _LineState(msgspec.Struct, frozen=True):
+    rows: int
+    requests: int
+    overruns: int
+    failures: dict[str, int]
+    silent: list[str]
+
+
+class _LearnedState(msgspec.Struct, frozen=True):
+    largest: dict[str, int]
+    holes: list[str]
+    searching: bool
+
+
+class _ClockState(msgspec.Struct, frozen=True):
+    offset_s: float | None
+    offset_within_s: float | None
+    drift_ppm: float | None
+    drift_within_ppm: float | None
+    beyond: bool
+
+
+class _RefusedState(msgspec.Struct, frozen=True):
+    what: str
+    why: str
+    text: str
+
+
+class _PolicyState(msgspec.Struct, frozen=True):
+    freshness: str
+    version: int
+    assignment: int
+    refused: list[_RefusedState]
+
+
+class _BrokerState(msgspec.Struct, frozen=True):
+    address: str
+    connected: bool
+    last_error: str
+
+
+class _RouteState(msgspec.Struct, frozen=True):
+    entity: str
+    waiting_records: int
+    unconfirmed_bytes: int
+    messages: int
+    confirmations: int
+    resent: int
+    refused: int
+
+
+class _AlarmState(msgspec.Struct, frozen=True):
+    code: str
+    device: str
+    text: str
+
+
+class Status(msgspec.Struct, frozen=True):
+    """What is shown of a status document; it has more."""
+
+    gateway: str
+    software: str
+    at_ms: int
+    uptime_s: float
+    clock_synchronised: bool
+    store: _StoreState
+    lines: dict[str, _LineState]
+    brokers: dict[str, _BrokerState]
+    routes: dict[str, _RouteState]
+    alarms: list[_AlarmState]
+    learned: dict[str, _LearnedState] = {}
+    clocks: dict[str, _ClockState] = {}
+    policy: _PolicyState | None = None
+
+
+def read(path: Path, raw: bytes, runs: bool) -> Status:
+    """Return a status document; StoreError when the file is none, ``runs`` says whether an agent does."""
+    try:
+        return msgspec.json.decode(raw, type=Status)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        what = "is empty" if not raw else f"is not as an agent writes it ({error})"
+        do = (
+            "an agent runs and writes it anew every few seconds: ask again, and see the log if it stays so"
+            if runs
+            else "no agent runs: start it, and it writes the status anew"
         )
-        + ("" if state["clock_synchronised"] else "  [yellow]clock not synchronised[/]")
-    )
-    store = state["store"]
+        raise StoreError(f"the status at {path} {what}; {do}") from error
+
+
+def show(state: Status, age_s: float, runs: bool) -> None:
+    """Print a status document; ``age_s`` is how old it is, ``runs`` whether an agent holds the folder."""
+    console = Console()
+    if not runs:
+        told = f"[red]not running[/] (stopped, killed or crashed; last sign of life {age_s:.0f} s ago)"
+    elif age_s < STALE_S:
+        told = f"[green]running[/] for {state.uptime_s:.0f} s"
+    else:
+        told = f"[red]silent for {age_s:.0f} s[/]"
     console.print(
-        f"store: {store['readings']} readings in {store['rows']} rows, {store['bytes'] / 2**20:.1f} MiB, "
-        f"sample to durable p99 {store['durable_p99_ms']:.0f} ms, longest {store['durable_max_ms']:.0f} ms, "
-        f"{store['gap_ticks']} ticks in gaps"
+        f"[bold]{escape(state.gateway)}[/]  {escape(state.software)}  {told}"
+        + ("" if state.clock_synchronised else "  [yellow]clock not synchronised[/]")
     )
-    _lines(console, state)
-    _learned(console, state.get("learned", {}))
-    _clocks(console, state.get("clocks", {}))
-    _policy(console, state.get("policy"))
+    store = state.store
+    console.print(
+        f"store: {store.readings} readings in {store.rows} rows, {store.bytes / 2**20:.1f} MiB, "
+        f"sample to durable p99 {store.durable_p99_ms:.0f} ms, longest {store.durable_max_ms:.0f} ms, "
+        f"{store.gap_ticks} ticks in gaps"
+    )
+    _lines(console, state.lines)
+    _learned(console, state.learned)
+    _clocks(console, state.clocks)
+    _policy(console, state.policy)
     _routes(console, state)
-    for alarm in state["alarms"]:
-        console.print(f"[red]alarm[/] {alarm['code']} {alarm['device']}: {alarm['text']}")
+    for alarm in state.alarms:
+        console.print(f"[red]alarm[/] {alarm.code} {escape(alarm.device)}: {escape(alarm.text)}")
 
 
-def _lines(console: Console, state: dict[str, Any]) -> None:
+def _lines(console: Console, lines: dict[str, _LineState]) -> None:
     table = Table("line", "rows", "requests", "overruns", "failures", "silent devices")
-    for name, line in state["lines"].items():
-        failures = ", ".join(f"{reason} {count}" for reason, count in line["failures"].items())
+    for name, line in lines.items():
+        failures = ", ".join(f"{reason} {count}" for reason, count in line.failures.items())
         table.add_row(
             name,
-            str(line["rows"]),
-            str(line["requests"]),
-            str(line["overruns"]),
+            str(line.rows),
+            str(line.requests),
+            str(line.overruns),
             failures,
-            ", ".join(line["silent"]),
+            ", ".join(line.silent),
         )
     console.print(table)
 
 
-def _learned(console: Console, learned: dict[str, Any]) -> None:
+def _learned(console: Console, learned: dict[str, _LearnedState]) -> None:
     if not learned:
         return
     table = Table("device", "largest read", "refused", "")
     for device, known in learned.items():
         table.add_row(
             device,
-            ", ".join(f"{name} {count}" for name, count in known["largest"].items()),
-            ", ".join(known["holes"]),
-            "searching" if known["searching"] else "",
+            ", ".join(f"{name} {count}" for name, count in known.largest.items()),
+            ", ".join(known.holes),
+            "searching" if known.searching else "",
         )
     console.print(table)
 
 
-def _clocks(console: Console, clocks: dict[str, Any]) -> None:
+def _clocks(console: Console, clocks: dict[str, _ClockState]) -> None:
     if not clocks:
         return
     table = Table("device's clock", "ahead of ours", "drift", "")
     for device, known in clocks.items():
-        drift = known["drift_ppm"]
+        offset, drift = known.offset_s, known.drift_ppm
         table.add_row(
             device,
-            f"{known['offset_s']:+.1f} s ± {known['offset_within_s']:.1f}",
-            "" if drift is None else f"{drift:+.0f} ppm ± {known['drift_within_ppm']:.0f}",
-            "[red]beyond its bounds[/]" if known["beyond"] else "",
+            "" if offset is None else f"{offset:+.1f} s ± {known.offset_within_s or 0:.1f}",
+            "" if drift is None else f"{drift:+.0f} ppm ± {known.drift_within_ppm or 0:.0f}",
+            "[red]beyond its bounds[/]" if known.beyond else "",
         )
     console.print(table)
 
 
-def _policy(console: Console, policy: dict[str, Any] | None) -> None:
+def _policy(console: Console, policy: _PolicyState | None) -> None:
     if policy is None:
         return
-    colour = "green" if policy["freshness"] == "fresh" else "red"
+    colour = "green" if policy.freshness == "fresh" else "red"
     console.print(
-        f"policy {policy['version'] or 'none'}, assignment {policy['assignment'] or 'none'}: "
-        f"[{colour}]{policy['freshness'].replace('_', ' ')}[/]"
+        f"policy {policy.version or 'none'}, assignment {policy.assignment or 'none'}: "
+        f"[{colour}]{policy.freshness.replace('_', ' ')}[/]"
     )
-    for one in policy["refused"]:
-        console.print(f"[red]refused[/] {one['what']} ({one['why']}): {escape(one['text'])}")
+    for one in policy.refused:
+        console.print(f"[red]refused[/] {one.what} ({one.why}): {escape(one.text)}")
 
 
-def _routes(console: Console, state: dict[str, Any]) -> None:
-    up = {name: broker["connected"] for name, broker in state["brokers"].items()}
+def _routes(console: Console, state: Status) -> None:
+    up = {name: broker.connected for name, broker in state.brokers.items()}
     table = Table(
         "route", "entity", "waiting", "unconfirmed", "messages", "confirmations", "resent", "refused"
     )
-    for name, route in state["routes"].items():
+    for name, route in state.routes.items():
         table.add_row(
             name,
-            route["entity"],
-            str(route["waiting_records"]),
-            f"{route['unconfirmed_bytes'] / 1024:.0f} KiB",
-            str(route["messages"]),
-            str(route["confirmations"]),
-            str(route["resent"]),
-            str(route["refused"]),
+            route.entity,
+            str(route.waiting_records),
+            f"{route.unconfirmed_bytes / 1024:.0f} KiB",
+            str(route.messages),
+            str(route.confirmations),
+            str(route.resent),
+            str(route.refused),
         )
     console.print(table)
     for name, connected in up.items():
-        address = state["brokers"][name]["address"]
+        address = state.brokers[name].address
         word = (
             "[green]connected[/]"
             if connected
-            else f"[red]not connected[/]: {state['brokers'][name]['last_error']}"
+            else f"[red]not connected[/]: {escape(state.brokers[name].last_error)}"
         )
         console.print(f"broker {address} as {name}: {word}")

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -99,8 +100,32 @@ def test_old_status_of_a_running_agent_is_told_as_that(config: Path) -> None:
     assert json.loads(found.stdout.splitlines()[0])["agent_runs"] is True
 
 
-def test_old_status_without_an_agent_is_only_silent(config: Path) -> None:
-    write_status(config.parent / "var", 0)
+@pytest.mark.parametrize("age_s", [3, 3600])
+def test_status_of_an_agent_that_ended_says_that_it_does_not_run(config: Path, age_s: int) -> None:
+    write_status(config.parent / "var", (int(time.time()) - age_s) * 1000)
     result = run("status", "-c", config)
     assert (result.exit_code, isinstance(result.exception, SystemExit)) == (1, True)
-    assert "silent for" in result.output
+    said = " ".join(result.output.split())
+    assert "not running (stopped, killed or crashed; last sign of life" in said
+    assert "running for" not in said
+
+
+def test_fresh_status_of_a_running_agent_says_for_how_long(config: Path) -> None:
+    write_status(config.parent / "var", time.time_ns() // 1_000_000)
+    with an_agent_holding(config.parent / "var"):
+        result = run("status", "-c", config)
+    assert result.exit_code == 0
+    assert "running for 1 s" in result.output
+
+
+@pytest.mark.parametrize("raw", [b"", b"x", b"[]", b"{}", b"null", b"\xff\xfe", b'{"gateway": "\xff"}'])
+@pytest.mark.parametrize("more", [(), ("--json",)])
+def test_status_that_is_none_is_told_with_what_to_do(config: Path, raw: bytes, more: tuple[str, ...]) -> None:
+    path = config.parent / "var" / "status.json"
+    path.write_bytes(raw)
+    error = run("status", "-c", config, *more).exception
+    assert isinstance(error, StoreError)
+    assert str(path) in str(error)
+    assert "no agent runs: start it" in str(error)
+    with an_agent_holding(path.parent):
+        assert "ask again" in str(run("status", "-c", config, *more).exception)
