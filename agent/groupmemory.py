@@ -50,6 +50,17 @@ class Judged:
     row: Ticket
 
 
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Ticks without a row, on purpose, and all of them for one reason."""
+
+    since: int
+    """Tick of the last row written, after which they begin."""
+    tick: int
+    """The last of them."""
+    reason: str
+
+
 class GroupMemory:
     """One group of one worker."""
 
@@ -125,11 +136,14 @@ class GroupMemory:
         ticket.lost = not write
         return Judged(write, silent, "clock-step" if stepped else self._reason(tick), quality, later, ticket)
 
-    def left_out(self, silent: bool) -> None:
-        """Note that a poll was judged and no row written."""
+    def left_out(self, tick: int, silent: bool) -> LeftOut | None:
+        """Note that a poll was judged and no row written; return what the ticks since the last row are."""
         why = "no-answer" if silent else "unchanged"
         self._why = why if self._why in ("", why) else "overrun"
         self._left_out += 1
+        if self._last is None:
+            return None
+        return LeftOut(self._last[0], tick, self._reason(tick + self._every_ms))
 
     def refused(self, judged: Judged) -> None:
         """Note that the store had no room for a row."""

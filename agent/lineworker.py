@@ -19,7 +19,7 @@ from agent.bell import Bell
 from agent.clock import Clock
 from agent.commandlane import CommandLane
 from agent.deviceclock import REASON, DeviceClock
-from agent.groupmemory import GroupMemory
+from agent.groupmemory import GroupMemory, LeftOut
 from agent.learned import Learning
 from agent.lived import Lived
 from agent.pollround import PollRound, any_answer
@@ -58,6 +58,8 @@ class RowSink(Protocol):
     ) -> bool: ...
 
     def append_judgement(self, grp: int, later: Later, at_ms: int) -> bool: ...
+
+    def left_out(self, grp: int, left_out: LeftOut) -> None: ...
 
 
 @dataclass(slots=True)
@@ -220,7 +222,9 @@ class LineWorker:
             device = group.group.device
             self._on_alarm(REASON, raised, f"device {device}: {sentence}", device)
         if not judged.write:
-            memory.left_out(judged.silent)
+            left_out = memory.left_out(tick, judged.silent)
+            if left_out is not None:
+                self._sink.left_out(number, left_out)
             counts.left_out += 1
             return
         primary = values

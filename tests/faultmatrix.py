@@ -29,6 +29,7 @@ import msgspec
 
 from agent.clock import Clock
 from agent.config import parse_config
+from agent.groupmemory import LeftOut
 from agent.lineworker import LineWorker
 from agent.sense import Later, Ticket
 from agent.site import build_site
@@ -119,6 +120,9 @@ class Sink:
 
     rows: list[Row] = field(default_factory=list)
     later: list[tuple[int, str]] = field(default_factory=list)
+
+    def left_out(self, grp: int, left_out: LeftOut) -> None:
+        """Nothing to keep: no life follows this one."""
 
     def append_judgement(self, grp: int, later: Later, at_ms: int) -> bool:
         self.later.append((grp, later.reason))

@@ -64,10 +64,8 @@ class Past:
     """By group key, the ticks that were polled, of groups of which that was written down."""
     last_rows: dict[str, LastRow] = field(default_factory=dict)
     """By group key, the last row with a value."""
-    unwritten: dict[str, int] = field(default_factory=dict)
-    """By group key, the last tick that was polled and could not be written."""
-    why: str = ""
-    """The reason of the Gap of these."""
+    polled: dict[str, tuple[int, str]] = field(default_factory=dict)
+    """By group key, the last tick that was polled and has no row, and the reason of its Gap."""
 
     def lived(self, now_ms: int) -> dict[str, Lived]:
         """Return the ticks that were polled of each group that ever was."""
@@ -100,9 +98,9 @@ def look_back(file: RecordFile, control: RecordFile, aside: bool) -> Past:
     known_top = max(file.top, heartbeat.top if aside else 0)
     before = list(_told(file, control, heartbeat, aside, known_top))
     last_life = ended in REASONED and heartbeat.epoch == file.epochs[-1].epoch
-    unwritten = heartbeat.unwritten if last_life else {}
+    polled = heartbeat.polled if last_life else {}
     rows = last_rows(file, latest.rows, spans)
-    return Past(ended, spans, ticks, safe, known_top, before, noted, rows, unwritten, heartbeat.why)
+    return Past(ended, spans, ticks, safe, known_top, before, noted, rows, polled)
 
 
 def _both(one: dict[str, Lived], other: dict[str, Lived], ticks: dict[str, int]) -> dict[str, Lived]:
@@ -137,7 +135,7 @@ def begin(file: RecordFile, past: Past, epoch: str, birth: Birth, manifest: Mani
         )
         lost = list(_lost_ticks(file, past, manifest)) if past.ended == "set-aside" else []
         gaps = [(group, hole, "store-lost") for group, hole in lost]
-        gaps += [(group, hole, past.why) for group, hole in _unwritten(past, manifest)]
+        gaps += _polled(past, manifest)
         file.insert(
             [
                 (file.top + 1, 0, birth.now_ms, encode_record(start)),
@@ -158,7 +156,7 @@ def begin(file: RecordFile, past: Past, epoch: str, birth: Birth, manifest: Mani
 
 def accounted(past: Past, manifest: Manifest) -> dict[str, int]:
     """Return the tick, by key, after which the next Gap of a group begins: up to it all is told."""
-    return past.ticks | {group.key: last for group, (_, last, _) in _unwritten(past, manifest)}
+    return past.ticks | {group.key: last for group, (_, last, _), _ in _polled(past, manifest)}
 
 
 def begun_ticks(past: Past, manifest: Manifest, birth: Birth) -> dict[str, int]:
@@ -236,15 +234,16 @@ def _told(
         yield Before(heartbeat.epoch, 0, control_last.get(heartbeat.epoch, 0))
 
 
-def _unwritten(past: Past, manifest: Manifest) -> Iterator[tuple[Group, "Hole"]]:
-    """Yield (group, (first tick, last tick, ticks)) for what was polled and could not be written."""
+def _polled(past: Past, manifest: Manifest) -> Iterator[tuple[Group, "Hole", str]]:
+    """Yield (group, (first tick, last tick, ticks), reason) for what was polled and has no row."""
     for group in manifest.groups:
-        last, upto = past.ticks.get(group.key), past.unwritten.get(group.key)
+        last = past.ticks.get(group.key)
+        upto, reason = past.polled.get(group.key, (None, ""))
         if last is None or upto is None:
             continue
         hole = missed(last, upto + group.every_ms, group.every_ms)
         if hole is not None:
-            yield group, hole
+            yield group, hole, reason
 
 
 Hole = tuple[int, int, int]

@@ -1,15 +1,15 @@
-"""The heartbeat: what the control file remembers of the readings, in case they are lost or cannot be written.
+"""The heartbeat: what the control file remembers of the readings, in case they are lost or end without a row.
 
 A note in the control file, which has room of its own on a full disk: how far the
 readings are, up to which ticks every route had confirmed, what was polled and could
-not be written, and that the agent was stopped in order.  Written here and read here.
+not be written or was left out on purpose, and that the agent was stopped in order.  Written here and read here.
 Not here: when it is noted (``agent.store.housekeeping``), what follows from it at the
 next start (``agent.store.birth``).
 """
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from agent.store.recordfile import ticks_in
@@ -19,6 +19,7 @@ NOTE: Final = "heartbeat"
 STOPPED: Final = "stop"
 MARKS_KEPT: Final = 256
 WHY_UNWRITTEN: Final = frozenset({"disk-full", "overrun"})
+WHY_LEFT_OUT: Final = frozenset({"no-answer", "unchanged", "overrun"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,25 +34,31 @@ class Noted:
     """Last committed tick by group key."""
     safe: dict[str, int]
     """Tick up to which every route had confirmed, by group key."""
-    unwritten: dict[str, int]
-    """Last tick that was polled and could not be written, by group key."""
-    why: str
-    """Reason of the Gap of these."""
     stopped: bool
     """It was stopped in order."""
+    polled: dict[str, tuple[int, str]] = field(default_factory=dict)
+    """By group key, the last tick that was polled and has no row, and why: it could not be written, or was
+    left out on purpose."""
 
 
 def read_beat(note: Mapping[str, object]) -> Noted:
     """Return what a note says; what is no such thing in it is left out."""
     epoch, top, why = note.get("epoch"), note.get("top"), note.get("why")
+    left_out = note.get("left_out")
+    polled: dict[str, tuple[int, str]] = {}
+    if isinstance(left_out, dict):
+        for reason in WHY_LEFT_OUT:
+            polled |= {key: (tick, reason) for key, tick in ticks_in(left_out, reason).items()}
+    if why in WHY_UNWRITTEN:  # where both are true of a group: its row could not be written
+        for key, tick in ticks_in(note, "unwritten").items():
+            polled[key] = (max(tick, polled.get(key, (tick, ""))[0]), str(why))
     return Noted(
         epoch=epoch if isinstance(epoch, str) else None,
         top=top if isinstance(top, int) else 0,
         ticks=ticks_in(note, "ticks"),
         safe=ticks_in(note, "safe"),
-        unwritten=ticks_in(note, "unwritten") if why in WHY_UNWRITTEN else {},
-        why=str(why),
         stopped=note.get("ended") == STOPPED,
+        polled=polled,
     )
 
 
@@ -84,6 +91,11 @@ class Heartbeat:
         unwritten, why = writer.unwritten()
         if unwritten:
             more |= {"unwritten": self._by_key(unwritten), "why": why}
+        left_out: dict[str, dict[int, int]] = {}
+        for grp, one in writer.open_spans().items():
+            left_out.setdefault(one.reason, {})[grp] = one.tick
+        if left_out:
+            more["left_out"] = {reason: self._by_key(found) for reason, found in left_out.items()}
         return self._note(writer.file.top, ticks, **more)
 
     def ticks(self, writer: Writer) -> dict[str, int]:

@@ -3,12 +3,13 @@
 A missed tick cannot be forgotten, whatever the reason it was missed: every tick of
 a group's grid between its last committed row and the next one becomes part of a
 Gap.  What is kept here is only the *reason*, as far as it is known.  Pure; owned by
-the writer's thread, save for :meth:`refused`, which is one assignment.
+the writer's thread, save for :meth:`refused` and :meth:`left_out`, which are one assignment each.
 """
 
 from dataclasses import dataclass
 from typing import Final
 
+from agent.groupmemory import LeftOut
 from agent.schedule import missed
 from core.manifest import Group
 
@@ -54,6 +55,7 @@ class Missed:
         self._every = {group.group: group.every_ms for group in groups}
         self._first_reason = dict.fromkeys(self._every, first_reason) | dict.fromkeys(begun or {}, NOT_YET)
         self._no_room: dict[int, int] = {}
+        self._left_out: dict[int, LeftOut] = {}
 
     def refused(self, grp: int, tick: int) -> None:
         """Note that a row was refused because the disk is full (any thread)."""
@@ -62,6 +64,17 @@ class Missed:
     def refused_ticks(self) -> dict[int, int]:
         """Return the last refused tick, by group number, of those that no row has followed yet."""
         return {grp: tick for grp, tick in self._no_room.items() if tick > self.ticks.get(grp, tick)}
+
+    def left_out(self, grp: int, left_out: LeftOut) -> None:
+        """Note ticks left out on purpose (under the writer's lock)."""
+        self._left_out[grp] = left_out
+
+    def open_spans(self) -> dict[int, LeftOut]:
+        """Return, by group number, the ticks left out after the row that was committed last.
+
+        Those after a row that still waits for its commit are none: that row would be missing in between.
+        """
+        return {grp: one for grp, one in self._left_out.items() if self.ticks.get(grp) == one.since}
 
     def before(self, grp: int, tick: int, reason: str, pending: dict[int, int]) -> MissedTicks | None:
         """Return the ticks missed before a row, or None; ``pending`` are ticks not yet committed."""

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from agent.groupmemory import LeftOut
 from agent.lived import Lived
 from agent.sense import Later, Ticket
 from agent.store import birth as births
@@ -250,6 +251,10 @@ class Store:
     ) -> bool:
         """Queue a row for the next commit; False when the disk cannot follow (its tick lies in a Gap)."""
         return self.data.writer.append(Waiting(grp, tick, body, points, sampled, reason, None, ticket))
+
+    def left_out(self, grp: int, left_out: LeftOut) -> None:
+        """Know of ticks without a row on purpose: should no row follow them, the next start tells why."""
+        self.data.writer.left_out(grp, left_out)
 
     def distrust_clock_for(self, seconds: float) -> None:
         """Let nothing age for so long: after a leap forward every row looks old."""

@@ -18,6 +18,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Final, Protocol, TypeVar
 
+from agent.groupmemory import LeftOut
 from agent.store.connection import translated
 from agent.store.livednote import KEY, LivedNote
 from agent.store.missed import Missed
@@ -160,6 +161,11 @@ class Writer:
         full = self.trouble is None or isinstance(self.trouble, StoreFull)
         return found, "disk-full" if full else "overrun"
 
+    def open_spans(self) -> dict[int, LeftOut]:
+        """Return, by group number, the ticks left out on purpose that no row has followed yet."""
+        with self._wake:
+            return self.missed.open_spans()
+
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()
@@ -187,6 +193,11 @@ class Writer:
             if len(self._waiting) == 1:
                 self._wake.notify()
         return True
+
+    def left_out(self, grp: int, left_out: LeftOut) -> None:
+        """Note ticks that were polled and left out on purpose."""
+        with self._wake:
+            self.missed.left_out(grp, left_out)
 
     def hurry(self) -> None:
         """Commit now instead of at the end of the window."""

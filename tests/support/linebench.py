@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from agent.config import parse_config
+from agent.groupmemory import LeftOut
 from agent.lineworker import LineWorker
 from agent.lived import Lived
 from agent.sense import Later, Ticket
@@ -65,6 +66,11 @@ class Sink:
     reasons: list[str] = field(default_factory=list)
     full: bool = False
     judgements: list[tuple[int, Later]] = field(default_factory=list)
+    open: dict[int, LeftOut] = field(default_factory=dict)
+    """By group number, the ticks left out after its last row, as told last."""
+
+    def left_out(self, grp: int, left_out: LeftOut) -> None:
+        self.open[grp] = left_out
 
     def append_judgement(self, grp: int, later: Later, at_ms: int) -> bool:
         self.judgements.append((grp, later))

@@ -41,7 +41,7 @@ def play(
             memory.written(T0 + index * EVERY, 0, values, judged.silent)
             rows.append((index, judged.reason))
         else:
-            memory.left_out(judged.silent)
+            memory.left_out(T0 + index * EVERY, judged.silent)
     return rows
 
 
@@ -121,7 +121,7 @@ def freezing(sequence: list[int]) -> list[tuple[int, list[int | None]]]:
             judged.row.seq = index
             whole.written(tick, 0, [volts], judged.silent)
         else:
-            whole.left_out(judged.silent)
+            whole.left_out(tick, judged.silent)
         if judged.later:
             told.append((index, [one.since.seq for one in judged.later]))
     return told

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
+from agent.groupmemory import LeftOut
 from agent.learned import shown
 from agent.site import PollGroup
 from core.errors import BadFrame, LinkDown, NoAnswer, Refused
@@ -42,6 +43,16 @@ def test_every_point_has_a_sample_with_its_reason_when_a_device_is_silent() -> N
         assert row.quality == {"*": ["timeout"]}
         assert ("device-silent", True, "relay-a") in b.alarms
         assert b.worker.counts.left_out == 2
+
+    run_virtually(main)
+
+
+def test_the_store_knows_at_every_tick_how_far_a_silence_reaches_that_has_no_row_yet() -> None:
+    async def main(loop: VirtualTimeLoop, clock: VirtualClock) -> None:
+        b = bench(clock, silent(1))
+        await for_seconds(b.worker, 420)
+        assert b.sink.ticks(1) == [10.0]
+        assert b.sink.open == {1: LeftOut(NOON + 10_000, NOON + 410_000, "no-answer")}
 
     run_virtually(main)
 
