@@ -25,7 +25,7 @@ from headend.collector import Collector
 from headend.config import HeadendConfig, load
 from headend.instants import parse_instant
 from headend.readings import Selection, readings
-from headend.schema import open_reader, translated
+from headend.schema import make_folder, open_reader, translated, unwritable
 from headend.shown import write_csv, write_json, write_table
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -79,8 +79,12 @@ def run(
 
 def _alone(books: Path, name: str) -> int:
     """Hold a collector's name; ConfigError when another process has it: each would throw the other out."""
-    books.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(books.with_name(f"{books.name}.{name}.lock"), os.O_CREAT | os.O_RDWR, 0o600)
+    make_folder(books)
+    path = books.with_name(f"{books.name}.{name}.lock")
+    try:
+        handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+    except OSError as error:
+        raise unwritable(books, error) from error
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

@@ -9,6 +9,7 @@ Not here: what is written into the tables (`headend.books` and beside it).
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -218,8 +219,8 @@ def translated(path: Path) -> Iterator[None]:
         raise
     except sqlite3.DatabaseError as error:
         name = getattr(error, "sqlite_errorname", "") or ""
-        if name.startswith("SQLITE_FULL"):
-            raise StoreFull(f"no room on the disk of the books {path}: make room, nothing is lost") from error
+        if name in ("SQLITE_FULL", "SQLITE_IOERR_SHMSIZE"):  # the latter: no room for the WAL's index
+            raise _no_room(path) from error
         if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
             raise BooksBusy(
                 f"another process has held the books {path} for more than {BUSY_TIMEOUT_S:g} s: "
@@ -233,12 +234,33 @@ def translated(path: Path) -> Iterator[None]:
         raise StoreError(f"the books {path} cannot be used ({error}): check the file and its disk") from error
 
 
+def make_folder(books: Path) -> None:
+    """Make the folder of the books where there is none.  Raises ConfigError and StoreFull."""
+    try:
+        books.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(books, error) from error
+
+
+def unwritable(books: Path, error: OSError) -> ConfigError | StoreFull:
+    """Return what to say of books beside which nothing can be written."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return _no_room(books)
+    words = {errno.EROFS: "its file system is read-only", errno.EEXIST: "it is a file"}
+    why = words.get(error.errno or 0, error.strerror)
+    return ConfigError(
+        f"the folder {books.parent} of the books cannot be used ({why}): "
+        "name a folder that can be written, under books in [headend]"
+    )
+
+
+def _no_room(books: Path) -> StoreFull:
+    return StoreFull(f"no room on the disk of the books {books}: make room, nothing is lost")
+
+
 def open_writer(path: Path, now_ms: int) -> sqlite3.Connection:
     """Open the books for writing; make them, with a new books id, where there are none."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"directory {path.parent} cannot be made: {error.strerror}") from error
+    make_folder(path)
     with translated(path):
         connection = sqlite3.connect(
             path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=True
@@ -262,7 +284,9 @@ def open_writer(path: Path, now_ms: int) -> sqlite3.Connection:
                 connection.execute(f"PRAGMA user_version={VERSION}")
             connection.execute("COMMIT")
         except BaseException:
-            connection.execute("ROLLBACK")
+            # SQLite rolls back by itself when there is no room: a ROLLBACK would fail and hide the cause.
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
             connection.close()
             raise
     return connection

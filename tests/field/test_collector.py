@@ -553,3 +553,23 @@ def test_full_disk_keeps_everything_waiting_and_loses_nothing(
         for name in list(site.running):
             site.kill9(name)
         subprocess.run(["umount", str(small)], check=True, timeout=DEADLINE_S)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
+@pytest.mark.parametrize("kib", [8, 16, 64, 128])
+def test_books_on_a_disk_without_room_for_them_say_so(site: Site, kib: int) -> None:
+    small = site.directory / "small"
+    small.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={kib}k", "tmpfs", str(small)]
+    subprocess.run(command, check=True, timeout=DEADLINE_S)
+    try:
+        site.use_books(small / "books.db")
+        ended = site.portico("run")
+        assert (ended.returncode, ended.stderr.count("Traceback")) == (1, 0)
+        assert "error: no room on the disk of the books" in ended.stderr
+        subprocess.run(["mount", "-o", "remount,ro", str(small)], check=True, timeout=DEADLINE_S)
+        ended = site.portico("run", "--name", "q")
+        assert (ended.returncode, ended.stderr.count("Traceback")) == (2, 0)
+        assert "its file system is read-only" in ended.stderr
+    finally:
+        subprocess.run(["umount", str(small)], check=True, timeout=DEADLINE_S)

@@ -221,3 +221,14 @@ def test_a_second_collector_of_one_name_is_refused(tmp_path: Path) -> None:
     os.close(held)
     os.close(_alone(books, "a"))
     os.close(other)
+
+
+@pytest.mark.parametrize("folder", ["/proc/nothing", "file", "file/below"])
+def test_books_in_a_folder_that_cannot_be_are_refused_in_one_sentence(
+    config: str, books_path: Path, folder: str
+) -> None:
+    """Root may write everywhere but there, so that it is tried with what nobody can make."""
+    (Path(config).parent / "file").write_text("")
+    Path(config).write_text(Path(config).read_text().replace(str(books_path), f"{folder}/books.db"))
+    with pytest.raises(ConfigError, match=rf"the folder .*{folder} of the books cannot be used \(.*: name a"):
+        portico("run", "-c", config)
