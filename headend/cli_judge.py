@@ -31,7 +31,8 @@ def judge_completeness(
     """Compare ticks due with rows and gaps, and coverage with what the gateways had.
 
     Exit code 1 when a tick is neither a row nor in a gap, when coverage is missing, and when the books
-    hold nothing yet of what is asked for.
+    hold nothing yet of what is asked for. A group that is open (not told of yet, as a silence is within
+    15 minutes) changes nothing about it: what is said holds up to the instant that is named.
     """
     path = books_path(config, books)
     connection = open_reader(path)
@@ -47,6 +48,7 @@ def judge_completeness(
             json.dumps(
                 {
                     "holds": None if found.empty else found.holds,
+                    "complete_up_to": found.up_to if found.holds else None,
                     "groups": groups,
                     "epochs": epochs,
                     "unresolved_gaps": found.unresolved_gaps,
@@ -73,7 +75,7 @@ def _show(found: Completeness, console: Console) -> None:
     table.add_column("to")
     table.add_column("gaps")
     for one in found.groups:
-        reasons = " ".join(f"{reason} {ticks}" for reason, ticks in sorted(one.reasons.items()))
+        reasons = " ".join(f"{reason} {ticks}" for reason, ticks in sorted(one.told.items()))
         table.add_row(
             one.gateway,
             one.key,
@@ -104,7 +106,27 @@ def _show(found: Completeness, console: Console) -> None:
         console.print(f"{found.unresolved_gaps} gaps wait for the manifest that names their group")
     if found.conflicts:
         console.print(f"{found.conflicts} sequences came with two contents: see the table conflict")
-    console.print("complete" if found.holds else "not complete", style="bold")
+    for group in found.groups:
+        over = sum(group.reasons.values()) - group.in_gaps
+        if over > 0:
+            whole = " ".join(f"{reason} {ticks}" for reason, ticks in sorted(group.reasons.items()))
+            console.print(
+                f"gaps of {group.gateway} {group.key} name {over} ticks more ({whole} in all): these have "
+                "a row all the same, or lie in another gap too"
+            )
+    for group in found.groups:
+        if group.open_since is not None:
+            console.print(
+                f"open since {instant(group.open_since)}: {group.gateway} {group.key} has no row and no gap "
+                "yet; a silence is told within 15 min, values that stand still at their heartbeat"
+            )
+    if not found.holds:
+        said = "not complete"
+    elif found.up_to is None:
+        said = "complete: no ticks yet"
+    else:
+        said = f"complete up to {instant(found.up_to)}"
+    console.print(said, style="bold")
 
 
 @app.command("verify", epilog="Example: portico headend verify --books var/books.db")

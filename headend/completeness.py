@@ -2,9 +2,11 @@
 
 For each group of points, by its key (device, interval, first point), over all manifests: every instant
 of its grid from the first to the last that is known must have a row, or lie in a gap that says why not.
-What is neither is *unreported*, and there must be none. For each epoch, every sequence up to its end
-(by a later start record) or up to the highest that came must be covered; what is not is a *hole*: lost,
-or still on its way.
+What is neither is *unreported*, and there must be none. A group that goes on but ends well before the newest
+tick of its gateway is *open*: a silence, or values that stand still, are told in a gap when they end, and
+every so often; until then nothing here tells them from a loss, so that they count neither way. For each
+epoch, every sequence up to its end (by a later start record) or up to the highest that came must be covered;
+what is not is a *hole*: lost, or still on its way.
 
 Not here: whether a value is any good (its quality says that).
 """
@@ -18,6 +20,10 @@ from core.ranges import Range, RangeSet
 from headend.ledger import Space, decode_ranges
 
 SHOWN_RANGES = 100
+OPEN_AFTER_TICKS = 3
+"""So many intervals behind the newest tick of its gateway, and a group is open."""
+OPEN_AFTER_MS = 10_000
+"""And at least so much: what was polled together arrives together, more or less."""
 
 
 @dataclass(slots=True)
@@ -36,11 +42,17 @@ class GroupTally:
     """Ticks without a row that lie in a gap."""
     unreported: int
     reasons: dict[str, int] = field(default_factory=dict)
-    """Ticks by the reason of their gap, as the gateway counted them."""
+    """Ticks by the reason of their gap, as the gateway counted them, with those that have a row too."""
+    told: dict[str, int] = field(default_factory=dict)
+    """Ticks without a row by the reason of the narrowest gap that they lie in; the sum is ``in_gaps``."""
     unknown_extent: int = 0
     """Gaps whose extent the gateway's clock could not tell."""
     unreported_ticks: list[Range] = field(default_factory=list)
     """The first of them: ticks, both included."""
+    goes_on: bool = True
+    """It is in the manifest that the gateway sends by now."""
+    open_since: int | None = None
+    """First tick that is not accounted for yet, where the gateway's newest tick is well after it."""
 
     @property
     def percent(self) -> float:
@@ -86,6 +98,12 @@ class Completeness:
         return not (self.groups or self.epochs or self.unresolved_gaps)
 
     @property
+    def up_to(self) -> int | None:
+        """The last tick accounted for in every group that goes on; if none does, in the last one."""
+        going_on = [group.last_tick for group in self.groups if group.goes_on]
+        return min(going_on, default=max((group.last_tick for group in self.groups), default=None))
+
+    @property
     def holds(self) -> bool:
         """Whether something is there and nothing of it is missing without a reason."""
         return (
@@ -110,6 +128,7 @@ def completeness(connection: sqlite3.Connection, gateway: str = "", device: str 
         for (owner, key), numbers in keys.items()
         if (tally := _group(connection, owner, key, numbers)) is not None
     ]
+    _open(connection, groups)
     unresolved = connection.execute(
         "SELECT count(*) FROM gap JOIN epoch ON epoch.no = gap.epoch_no "
         "WHERE grp_no IS NULL AND (?1 = '' OR gateway = ?1)",
@@ -132,6 +151,7 @@ def _group(
     _, device, every_ms, phase_ms = numbers[0]
     rows, gaps = RangeSet(), RangeSet()
     reasons: dict[str, int] = {}
+    spans: list[tuple[int, int, str]] = []
     unknown_extent = 0
     connection.execute("BEGIN")  # rows and gaps of one instant; short, so that the WAL can be written back
     try:
@@ -145,6 +165,7 @@ def _group(
                 begin, end = -((phase - first) // every), (last - phase) // every
                 if begin <= end:
                     gaps.add(begin, end)
+                    spans.append((begin, end, reason))
                 reasons[reason] = reasons.get(reason, 0) + ticks
                 unknown_extent += unknown
     finally:
@@ -169,11 +190,56 @@ def _group(
         in_gaps=known.count() - rows.count(),
         unreported=due - known.count(),
         reasons=reasons,
+        told=_told(rows, spans),
         unknown_extent=unknown_extent,
         unreported_ticks=[
             (begin * every_ms + phase_ms, end * every_ms + phase_ms) for begin, end in missing[:SHOWN_RANGES]
         ],
     )
+
+
+def _told(rows: RangeSet, spans: list[tuple[int, int, str]]) -> dict[str, int]:
+    """Return the ticks without a row by reason: each once, by the narrowest of the gaps over it."""
+    told: dict[str, int] = {}
+    known = rows.copy()
+    for begin, end, reason in sorted(spans, key=lambda span: span[1] - span[0]):
+        many = _count(known.missing(begin, end))
+        if many:
+            told[reason] = told.get(reason, 0) + many
+            known.add(begin, end)
+    return told
+
+
+def _open(connection: sqlite3.Connection, groups: list[GroupTally]) -> None:
+    """Note which groups go on, and which of them are not accounted for up to now."""
+    for gateway in dict.fromkeys(group.gateway for group in groups):
+        newest, keys = _newest(connection, gateway)
+        for group in groups:
+            if group.gateway != gateway:
+                continue
+            group.goes_on = group.key in keys
+            if group.goes_on and newest - group.last_tick > max(
+                OPEN_AFTER_TICKS * group.every_ms, OPEN_AFTER_MS
+            ):
+                group.open_since = group.last_tick + group.every_ms
+
+
+def _newest(connection: sqlite3.Connection, gateway: str) -> tuple[int, set[str]]:
+    """Return the newest tick of a gateway, of any group, and the keys of the groups that go on.
+
+    Those are in a manifest to which rows of the newest start belong: each group has one of it soon.
+    """
+    found = connection.execute(
+        "SELECT grp.manifest, grp.key, row.tick, "
+        "(SELECT max(last_tick) FROM gap WHERE grp_no = grp.no), row.epoch_no = (SELECT no FROM epoch "
+        "WHERE gateway = ?1 ORDER BY coalesce(started_ms, first_seen_ms) DESC, no DESC LIMIT 1) "
+        "FROM grp LEFT JOIN row ON (row.epoch_no, row.seq) = (SELECT epoch_no, seq FROM row AS last "
+        "WHERE last.grp_no = grp.no ORDER BY tick DESC LIMIT 1) WHERE grp.gateway = ?1",
+        (gateway,),
+    ).fetchall()
+    in_force = {manifest for manifest, *_, newest_start in found if newest_start}
+    ticks = [tick for _, _, *both, _ in found for tick in both if tick is not None]
+    return max(ticks, default=0), {key for manifest, key, *_ in found if manifest in in_force}
 
 
 def _islands(connection: sqlite3.Connection, grp_no: int, every_ms: int) -> list[Range]:

@@ -3,8 +3,8 @@
 A note in the control file, which has room of its own on a full disk: how far the
 readings are, up to which ticks every route had confirmed, what was polled and could
 not be written or was left out on purpose, and that the agent was stopped in order.
-Written here and read here.  Not here: when it is noted (``agent.store.housekeeping``), what follows from it at the
-next start (``agent.store.birth``).
+Written here and read here.  Not here: when it is noted (``agent.store.housekeeping``), what
+follows from it at the next start (``agent.store.birth``).
 """
 
 import json

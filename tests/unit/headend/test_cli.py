@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from cli.main import entry
 from core.errors import ConfigError
+from core.records import Gap
 from headend.arrival import Stored
 from headend.books import Books
 from headend.cli import _alone
@@ -88,6 +89,29 @@ def test_completeness_tells_by_its_exit_code(take: Take, double: GatewayDouble, 
     code, out = portico("completeness", "--books", str(books_path))
     assert code == 1
     assert "not complete" in out
+
+
+def test_completeness_says_up_to_when_and_what_is_open(take: Take, keys: Keys, books_path: Path) -> None:
+    double = GatewayDouble(keys.stream(), groups=(group(), group(2, "second")))
+    rows = [double.row(seq, T0 + seq * EVERY_MS, number=2) for seq in range(6, 60)]
+    take(double.hello(last=5), double.sealed(6, 59, rows))
+    code, out = portico("completeness", "--books", str(books_path))
+    assert code == 0
+    said = " ".join(out.split())
+    assert f"open since {instant(T0 + 3 * EVERY_MS)}: gw-0001 meter/1000/p0 has no row and no gap yet" in said
+    assert said.endswith(f"complete up to {instant(T0 + 2 * EVERY_MS)}")
+    _, out = portico("completeness", "--books", str(books_path), "--json")
+    assert json.loads(out)["complete_up_to"] == T0 + 2 * EVERY_MS
+    assert json.loads(out)["groups"][0]["open_since"] == T0 + 3 * EVERY_MS
+
+
+def test_completeness_says_why_gaps_name_more_ticks_than_lie_in_them(
+    take: Take, double: GatewayDouble, books_path: Path
+) -> None:
+    lost = Gap(6, 1, T0, T0 + 4 * EVERY_MS, 5, "store-lost")
+    take(double.hello(last=5), double.sealed(6, 6, [], [lost]))
+    _, out = portico("completeness", "--books", str(books_path))
+    assert "name 3 ticks more (store-lost 5 in all)" in " ".join(out.split())
 
 
 def test_verify_gateways_and_alarms(

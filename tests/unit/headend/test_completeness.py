@@ -59,6 +59,66 @@ def test_gap_accounts_for_its_ticks(books: Books, take: Take, double: GatewayDou
     assert one.reasons == {"crashed": 3}
 
 
+def test_reasons_shown_add_up_to_the_ticks_in_gaps(books: Books, take: Take, double: GatewayDouble) -> None:
+    late = double.row(8, T0 + 8 * EVERY_MS)
+    take(double.hello(last=5), double.sealed(6, 8, [late], [gap(6, 0, 7, "store-lost"), gap(7, 3, 4)]))
+    one = completeness(books.connection).groups[0]
+    assert (one.with_row, one.in_gaps, one.reasons) == (4, 5, {"store-lost": 8, "crashed": 2})
+    assert one.told == {"crashed": 2, "store-lost": 3}
+
+
+def both(keys: Keys) -> GatewayDouble:
+    """A gateway with two groups, one a device."""
+    return GatewayDouble(keys.stream(), groups=(group(), group(2, "second")))
+
+
+def test_group_that_ends_well_before_its_gateway_is_open_and_lacks_nothing(
+    books: Books, take: Take, keys: Keys
+) -> None:
+    double = both(keys)
+    rows = [double.row(seq, T0 + seq * EVERY_MS, number=2) for seq in range(6, 60)]
+    take(double.hello(last=5), double.sealed(6, 59, rows))
+    for device in ("", "meter"):  # also where the other device is not asked for
+        found = completeness(books.connection, device=device)
+        one = found.groups[0]
+        assert (one.open_since, one.unreported, found.holds) == (T0 + 3 * EVERY_MS, 0, True)
+        assert found.up_to == T0 + 2 * EVERY_MS
+    assert completeness(books.connection, device="second").groups[0].open_since is None
+
+
+def test_gap_ends_what_was_open(books: Books, take: Take, keys: Keys) -> None:
+    double = both(keys)
+    rows = [double.row(seq, T0 + seq * EVERY_MS, number=2) for seq in range(6, 60)]
+    take(double.hello(last=5), double.sealed(6, 60, rows, [gap(60, 3, 59, "no-answer")]))
+    found = completeness(books.connection)
+    assert [one.open_since for one in found.groups] == [None, None]
+    assert found.up_to == T0 + 59 * EVERY_MS
+
+
+def test_group_whose_interval_is_long_is_not_open(books: Books, take: Take, keys: Keys) -> None:
+    import msgspec
+
+    slow = msgspec.structs.replace(group(2, "slow"), every_ms=60 * EVERY_MS, phase_ms=T0 % (60 * EVERY_MS))
+    double = GatewayDouble(keys.stream(), groups=(group(), slow))
+    rows = [double.row(3, T0, number=2), *(double.row(seq, T0 + seq * EVERY_MS) for seq in range(4, 150))]
+    take(double.sealed(1, 149, rows, [double.start(), double.manifest_record()], cert=True))
+    assert [one.open_since for one in completeness(books.connection).groups] == [None, None]
+
+
+def test_device_that_was_taken_off_the_gateway_is_not_open(books: Books, take: Take, keys: Keys) -> None:
+    old = GatewayDouble(keys.stream(), groups=(group(), group(2, "second")))
+    take(old.sealed(1, 3, [old.row(3, T0, number=2)], [old.start(), old.manifest_record()], cert=True))
+    new = GatewayDouble(keys.stream())
+    records: list[Record] = [new.start(at=T0 + 9000, ended="stop"), new.manifest_record()]
+    take(new.sealed(1, 60, new.rows(3, 60), records, cert=True))
+    found = completeness(books.connection)
+    assert [(one.device, one.goes_on, one.open_since) for one in found.groups] == [
+        ("meter", True, None),
+        ("second", False, None),
+    ]
+    assert found.up_to == T0 + 57 * EVERY_MS
+
+
 def test_gap_over_ticks_that_have_rows_takes_nothing_away(
     books: Books, take: Take, double: GatewayDouble
 ) -> None:
