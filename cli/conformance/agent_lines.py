@@ -136,7 +136,13 @@ AGENT_LINES: Final[tuple[AgentLine, ...]] = (
         "Coverage",
         wire.no_holes,
     ),
-    _line("A-25", "What comes again under an identity is what came before.", "Coverage", wire.one_content),
+    _line(
+        "A-25",
+        "What comes again under an identity is what came before.",
+        "Coverage",
+        wire.one_content,
+        BOOKS,
+    ),
     _line(
         "A-26",
         "Rows of a group have ascending ticks in the order of their sequences, none twice.",

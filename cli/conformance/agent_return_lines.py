@@ -67,7 +67,12 @@ def _older(seen: AgentEvidence, number: int) -> bool:
 def _no_effect(seen: AgentEvidence, kinds: tuple[str, ...]) -> Found:
     told = [one for one in seen.told if one.kind in kinds]
     faults = [named for one in told for named in _named(seen, one)]
-    return judged(faults, len(told), "such messages", "effects of a message that must have none")
+    if not faults and not any(_named(seen, one) for one in seen.told if one.kind == GOOD):
+        return untested("no good confirmation was taken, so nothing can be said of bad ones")
+    # What came before a message of the gateway could show in it; what came after its last one shows nothing.
+    last = max((one.number for one in seen.streams), default=-1)
+    heeded = [one for one in told if one.mark.heard <= last]
+    return judged(faults, len(heeded), "such messages", "effects of a message that must have none")
 
 
 def unknown_key(seen: AgentEvidence) -> Found:

@@ -74,12 +74,15 @@ def reasons_kept(seen: HeadendEvidence) -> Found:
 
 def nothing_refused(seen: HeadendEvidence) -> Found:
     """No reading of a refused message is there."""
+    look = _last(seen)
+    if look.fault or not look.readings:
+        return untested("the books show no readings at all")
     good: set[tuple[str, str]] = {(one.gateway, one.epoch) for one in seen.sent if one.good}
     bad = {(one.gateway, one.epoch): one for one in seen.sent if not one.good}
     only_bad = bad.keys() - good
     faults = [
         f"{_of(reading)} is of {bad[reading.gateway, reading.epoch]}"
-        for reading in _last(seen).readings
+        for reading in look.readings
         if (reading.gateway, reading.epoch) in only_bad
     ]
     return judged(faults, len(only_bad), "refused messages", "readings of refused messages are in the books")
@@ -90,6 +93,8 @@ def first_stays(seen: HeadendEvidence) -> Found:
     look = seen.looks.get(AFTER_CONFLICT)
     if look is None or look.fault:
         return untested("the books were not looked at after other content came")
+    if not look.readings:
+        return untested("the books show no readings at all")
     there = {one.identity: one for one in look.readings}
     faults = []
     wanted = seen.wanted.get(AFTER_CONFLICT, ())

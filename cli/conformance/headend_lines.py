@@ -71,6 +71,7 @@ HEADEND_LINES: Final[tuple[HeadendLine, ...]] = (
         "n ascends for a gateway, over lives, confirmations and questions together.",
         "Confirmation; A collector 8",
         say.ascends,
+        ORDER,
     ),
     _line(
         "H-07",

@@ -223,6 +223,55 @@ def test_a_line_never_passes_without_evidence(line: str) -> None:
     assert LINES[line].judge(nothing).result is not Result.PASSED
 
 
+def hears(seen: AgentEvidence, *kinds: Kind) -> AgentEvidence:
+    """The whole scenario was played, and messages of some kinds alone came."""
+    heard = tuple(one for one in seen.heard if one.kind in kinds)
+    return replace(seen, heard=heard, holes=(), asked={}, asked_manifest="")
+
+
+NEVER_CONNECTED = replace(
+    hears(SOUND), told=SOUND.told[:1], lives=SOUND.lives[-1:], troubles=(), marks={}, values={}
+)
+SAYS_NOTHING = hears(SOUND)
+SAYS_ONLY_STATES = hears(SOUND, Kind.STATE)
+ALLOWED = {
+    "never connected": (NEVER_CONNECTED, {"A-14"}),
+    "says nothing": (SAYS_NOTHING, {"A-14"}),
+    "says only states": (
+        SAYS_ONLY_STATES,
+        {"A-02", "A-03", "A-04", "A-05", "A-12", "A-13", "A-14", "A-21", "A-71"},
+    ),
+}
+"""What is true of such programs all the same: how they ended, and of their states what was seen of them."""
+
+
+@pytest.mark.parametrize("program", sorted(ALLOWED))
+def test_of_a_silent_program_only_what_was_observed_passes(program: str) -> None:
+    seen, allowed = ALLOWED[program]
+    assert {one.id for one in AGENT_LINES if one.judge(seen).result is Result.PASSED} == allowed
+
+
+def test_bad_confirmations_prove_nothing_about_a_program_that_takes_none_at_all() -> None:
+    heard = tuple(
+        one if one.stream is None else replace(one, stream=msgspec.structs.replace(one.stream, books="", n=0))
+        for one in SOUND.heard
+    )
+    deaf = replace(SOUND, heard=heard)
+    for line in ("A-52", "A-53", "A-54", "A-55", "A-56"):
+        assert LINES[line].judge(deaf).result is Result.NOT_TESTED, line
+
+
+def test_bad_confirmations_after_the_last_message_are_not_tested() -> None:
+    (told,) = [one for one in SOUND.told if one.kind == "moved"]
+    seen = without(SOUND, *(number for number in STREAM if number >= told.mark.heard))
+    assert LINES["A-53"].judge(seen).result is Result.NOT_TESTED
+
+
+def test_nothing_that_came_twice_says_nothing_of_what_comes_again() -> None:
+    seen = replace(SOUND, heard=SOUND.heard[: STREAM[3]])
+    assert LINES["A-25"].judge(seen).result is Result.NOT_TESTED
+
+
 def test_a_program_that_ended_by_itself_is_told_with_its_last_words() -> None:
     died = replace(SOUND, lives=(Life(SOUND.lives[0].begun, SOUND.lives[0].ended, "", 3, "no room"),))
     found = LINES["A-14"].judge(died)

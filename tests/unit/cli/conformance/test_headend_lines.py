@@ -184,6 +184,30 @@ def test_a_line_never_passes_without_evidence(line: str) -> None:
     assert LINES[line].judge(nothing).result is not Result.PASSED
 
 
+SILENT = replace(
+    SOUND,
+    heard=(),
+    sent=tuple(replace(one, mark=one.mark._replace(heard=0)) for one in SOUND.sent),
+    looks={name: Look(name) for name in SOUND.looks},
+    wanted={LAST: (), AFTER_KILL: (), AFTER_CONFLICT: SOUND.wanted[AFTER_CONFLICT]},
+)
+ONE_ANSWER = replace(SOUND, heard=SOUND.heard[:1], looks=SILENT.looks, wanted=SILENT.wanted)
+ALLOWED = {
+    "never connected": (SILENT, {"H-52"}),
+    "confirms once and falls silent": (
+        ONE_ANSWER,
+        {"H-01", "H-02", "H-03", "H-04", "H-05", "H-12", "H-13", "H-52"},
+    ),
+}
+"""What is true of such programs all the same: how they ended, and of the one answer what was seen of it."""
+
+
+@pytest.mark.parametrize("program", sorted(ALLOWED))
+def test_of_a_silent_program_only_what_was_observed_passes(program: str) -> None:
+    seen, allowed = ALLOWED[program]
+    assert {one.id for one in HEADEND_LINES if one.judge(seen).result is Result.PASSED} == allowed
+
+
 @pytest.mark.parametrize("label", BAD)
 def test_what_is_bad_is_known_whichever_sequence_it_is_confirmed_in(label: str) -> None:
     (sent,) = [one for one in SOUND.sent if one.label == label]
