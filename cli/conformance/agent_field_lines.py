@@ -19,6 +19,8 @@ from core.ranges import RangeSet
 
 SLACK_MS: Final = 60
 """How far the wall clock's readings of two processes, rounded to milliseconds, may differ."""
+HEARD_MS: Final = 500
+"""So long after a device gave an answer a gateway on a busy machine may first look at its clock."""
 AFTER_MS: Final = 4000
 """So long after its end a fault may still show: a late answer, a device that is asked again after a pause."""
 SPOILS: Final = ("garbage", "half", "wrong-unit", "stale")
@@ -52,7 +54,7 @@ def every_tick(seen: AgentEvidence) -> Found:
 
 
 def on_grid(seen: AgentEvidence) -> Found:
-    """An answer is after its tick and before the message that tells of it."""
+    """Offsets are the time from the tick to the answer, and no answer is after the message that tells it."""
     faults = []
     for one in seen.rows:
         row = one.row
@@ -61,6 +63,15 @@ def on_grid(seen: AgentEvidence) -> Found:
         for offset in row.offsets:
             if offset < 0 or row.tick + offset > one.heard.at_ms + SLACK_MS:
                 faults.append(f"{one} has an answer at {row.tick + offset}, and came at {one.heard.at_ms}")
+    for one, index, value in seen.counted():
+        gave = seen.counts[one.group.device].get(_count(value))
+        if gave is None or gave < one.row.tick - SLACK_MS or not one.row.offsets:
+            continue  # a value of no answer to this poll is another line's affair
+        offset = one.row.offsets[one.group.points[index].request]
+        if not gave - SLACK_MS <= one.row.tick + offset <= gave + HEARD_MS:
+            faults.append(
+                f"{one}: the answer was given {gave - one.row.tick} ms after its tick, not {offset}"
+            )
     return judged(faults, len(seen.rows), "rows", "rows have instants that cannot be")
 
 

@@ -157,7 +157,7 @@ AGENT_LINES: Final[tuple[AgentLine, ...]] = (
     ),
     _line(
         "A-31",
-        "An answer is not before its tick and not after the message that tells it.",
+        "Offsets are the time from the tick to the answer, and no answer is after the message that tells it.",
         "row",
         field.on_grid,
     ),

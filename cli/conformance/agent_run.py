@@ -46,8 +46,9 @@ FAILING: Final[dict[str, dict[str, object]]] = {
     "halving": {"kind": "half"},
     "mistaken": {"kind": "wrong-unit"},
     "lagging": {"kind": "stale"},
+    "slow": {"kind": "slow", "ms": 150},
 }
-"""What each device does while it fails."""
+"""What each device does while it fails; the slow one answers in time, and only its offsets show it."""
 TOGETHER: Final = (
     ("bad-signature", "other-key", "own-key"),
     ("moved",),
@@ -151,7 +152,7 @@ class AgentRun:
         begun_s = time.monotonic()
         if steps.FAULTS in self._wanted:
             session.say(
-                f"eight devices fail for {self._fault_s:g} s, each in a way of its own; one stays well"
+                f"eight devices fail for {self._fault_s:g} s, each in its own way, one is slow, one well"
             )
             for device, fault in FAILING.items():
                 session.trouble(device, fault)

@@ -8,6 +8,7 @@ Relies on `cli.process`. Not here: what it is told (`agent_ground`, `headend_gro
 
 import contextlib
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -19,6 +20,8 @@ from cli.process import Process, portico
 from core.errors import ConfigError
 
 STOP_TIMEOUT_S: Final = 20.0
+PLACE: Final = re.compile(r"\{\{([A-Za-z_]+)\}\}|(?<!\$)\{([A-Za-z_]+)\}")
+"""A name in braces; twice in braces it is the program's own, and with a dollar before it a shell's."""
 
 
 class Program(Process):
@@ -50,7 +53,8 @@ class Program(Process):
 def command_line(text: str | None, default: Sequence[str], places: Mapping[str, Path]) -> list[str]:
     """Return what is run: the words of a command line, with `{config}` and the like replaced by paths.
 
-    Without a text our own program is run. Raises ConfigError for one that is not usable.
+    Without a text our own program is run. Raises ConfigError for one that is not usable, or that names in
+    braces what is none of the places.
     """
     if text is None:
         return portico(*(_filled(word, places) for word in default))
@@ -66,7 +70,16 @@ def command_line(text: str | None, default: Sequence[str], places: Mapping[str, 
 
 
 def _filled(word: str, places: Mapping[str, Path]) -> str:
-    # Not str.format: braces that are none of ours belong to the command.
-    for name, path in places.items():
-        word = word.replace(f"{{{name}}}", str(path))
-    return word
+    # Not str.format: braces around anything but a name belong to the command.
+    def path_of(found: re.Match[str]) -> str:
+        if found[1] is not None:
+            return f"{{{found[1]}}}"
+        if found[2] not in places:
+            known = ", ".join(f"{{{name}}}" for name in places)
+            raise ConfigError(
+                f"the command names {found[0]}, which is none of {known}: "
+                f"write {{{found[0]}}} when the program itself is to see it"
+            )
+        return str(places[found[2]])
+
+    return PLACE.sub(path_of, word)

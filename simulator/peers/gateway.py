@@ -1,6 +1,6 @@
 """A thin gateway, sound or broken on purpose: it proves that the conformance report judges others too.
 
-    python -m simulator.peers.gateway SITE [--defect old-value|late-answer|same-epoch|believing]
+    python -m simulator.peers.gateway SITE [--defect old-value|late-answer|same-epoch|believing|no-offset]
 
 Written from docs/wire.md on `core` alone, for one entity and the devices of a `site.json`
 (docs/conformance.md). A thread for each device polls, one writes and sends. Without a defect it keeps every
@@ -8,8 +8,9 @@ line of the report; each defect is one that real programs have:
 
 - `old-value`: when a device gives no answer, the last value is written under the new tick;
 - `late-answer`: the next frame that comes is taken for the answer, whatever request it belongs to;
-- `same-epoch`: a new start goes on under the old epoch and counts sequences anew;
-- `believing`: confirmations are taken without their signature being checked.
+- `same-epoch`: a new start goes on under the old epoch, after the last sequence of it;
+- `believing`: confirmations are taken without their signature being checked;
+- `no-offset`: an answer is said to have come at its tick.
 
 Not here: control, alarms, quotas, pruning, several entities: it is no product.
 """
@@ -51,10 +52,11 @@ from simulator.peers.gatewaystore import GatewayStore
 from simulator.peers.polling import Poll, Poller, manifest_of, now_ms
 from simulator.peers.trust import Key, Trust, tls
 
-DEFECTS: Final = ("old-value", "late-answer", "same-epoch", "believing")
+DEFECTS: Final = ("old-value", "late-answer", "same-epoch", "believing", "no-offset")
 MOST_RECORDS: Final = 200
 MOST_FLIGHTS: Final = 50
 QUEUE: Final = 1000
+START: Final = b'{"type":"start",'
 SESSION_S: Final = 86_400
 
 
@@ -110,17 +112,15 @@ class Gateway:
         stopped = self._store.stopped()
         self._ticks = self._store.ticks()
         self._pause_reason = "stopped" if stopped else "crashed"
+        ended = "first" if not before else "stop" if stopped else "crash"
         if self._defect == "same-epoch" and before:
-            self._epoch = before[-1]
-            self._store.forget_records()
-            before, self._held = [], {}
-            ended = "stop" if stopped else "crash"
+            self._epoch = before.pop()
         else:
             self._epoch = new_epoch()
             self._store.begin(self._epoch)
-            ended = "first" if not before else "stop" if stopped else "crash"
+        seq = self._store.last(self._epoch)
         start = Start(
-            seq=1,
+            seq=seq + 1,
             at=now_ms(),
             ended=ended,
             boot="thin",
@@ -129,10 +129,10 @@ class Gateway:
             before=[Before(one, self._store.last(one)) for one in before[::-1][:16]],
             ticks=dict(self._ticks),
         )
-        named = ManifestRecord(2, self._manifest.hash(), self._manifest)
+        named = ManifestRecord(seq + 2, self._manifest.hash(), self._manifest)
         self._epochs = [*before, self._epoch]
-        self._seq = 2
-        records = [(1, False, encode_record(start)), (2, False, encode_record(named))]
+        self._seq = seq + 2
+        records = [(seq + 1, False, encode_record(start)), (seq + 2, False, encode_record(named))]
         self._store.append(self._epoch, records, self._ticks)
         self._resumed = set(self._ticks)
 
@@ -240,6 +240,7 @@ class Gateway:
         stored = self._store.between(epoch, first, last)
         rows = [row_bytes(seq, body) for seq, is_row, body in stored if is_row]
         records = [body for _, is_row, body in stored if not is_row]
+        introduces = any(body.startswith(START) for body in records)
         header = StreamMessage(
             v=1,
             gateway=self._id,
@@ -252,7 +253,7 @@ class Gateway:
             n=self._n,
             within=self._site["within_s"],
             want=["cert"] if self._told.want_cert else [],
-            cert=self._key.certificate if first == 1 or self._told.cert else "",
+            cert=self._key.certificate if introduces or self._told.cert else "",
             manifests=[self._manifest] if self._told.manifest else [],
         )
         self._told.cert = self._told.manifest = self._told.want_cert = False

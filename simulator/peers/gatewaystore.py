@@ -40,10 +40,6 @@ class GatewayStore:
         """Enter a new epoch."""
         self._db.execute("INSERT INTO epoch (name) VALUES (?)", (epoch,))
 
-    def forget_records(self) -> None:
-        """Throw every record away: what a careless program does at its start."""
-        self._db.execute("DELETE FROM record")
-
     def last(self, epoch: str) -> int:
         """Return the last sequence of an epoch, 0 for none."""
         found = self._db.execute("SELECT max(seq) FROM record WHERE epoch = ?", (epoch,)).fetchone()[0]

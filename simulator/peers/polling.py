@@ -51,7 +51,7 @@ class Poller(threading.Thread):
             tick = max(tick + self._every_ms, now_ms() // self._every_ms * self._every_ms)
             time.sleep(max(0.0, (tick - now_ms()) / 1000))
             values, reason = self._read()
-            offset = max(0, now_ms() - tick)
+            offset = 0 if self._defect == "no-offset" else max(0, now_ms() - tick)
             self._polls.put(Poll(self._number, tick, offset, values, reason))
 
     def _read(self) -> tuple[list[int | float | str | None], str]:

@@ -30,8 +30,9 @@ READINGS = ("--readings-command", f"{COLLECTOR} --readings")
 AGENTS = {
     "old-value": {"A-32", "A-33", "A-37", "A-38"},
     "late-answer": {"A-32", "A-35", "A-36"},
-    "same-epoch": {"A-20", "A-23", "A-25", "A-30", "A-73"},
+    "same-epoch": {"A-20", "A-22", "A-23"},
     "believing": {"A-51", "A-52", "A-53", "A-58"},
+    "no-offset": {"A-31", "A-32"},
 }
 HEADENDS = {
     "early": {"H-60", "H-65"},

@@ -272,6 +272,17 @@ def test_nothing_that_came_twice_says_nothing_of_what_comes_again() -> None:
     assert LINES["A-25"].judge(seen).result is Result.NOT_TESTED
 
 
+@pytest.mark.parametrize(
+    ("offset", "result"), [(0, Result.FAILED), (155, Result.PASSED), (900, Result.FAILED)]
+)
+def test_offset_is_the_time_from_the_tick_to_the_answer(offset: int, result: Result) -> None:
+    slow = {count: at + 147 if count == 3 else at for count, at in SOUND.counts["steady"].items()}
+    seen = replace(SOUND, counts={**SOUND.counts, "steady": slow})
+    row = with_row(seen, "steady", 3, offsets=[offset])
+    heard = tuple(replace(one, at_ms=one.at_ms + 1000) for one in row.heard)
+    assert LINES["A-31"].judge(replace(row, heard=heard)).result is result
+
+
 def test_a_program_that_ended_by_itself_is_told_with_its_last_words() -> None:
     died = replace(SOUND, lives=(Life(SOUND.lives[0].begun, SOUND.lives[0].ended, "", 3, "no room"),))
     found = LINES["A-14"].judge(died)

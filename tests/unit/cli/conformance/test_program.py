@@ -14,8 +14,13 @@ PLACES = {"site": Path("/x/site.json"), "data": Path("/x/data")}
 
 
 def test_names_in_braces_become_paths_and_other_braces_stay() -> None:
-    found = command_line("cat --site={site} '{data}/a b' {other} ${X}", (), PLACES)
-    assert found == ["cat", "--site=/x/site.json", "/x/data/a b", "{other}", "${X}"]
+    found = command_line("""cat --site={site} '{data}/a b' {{other}} {{site}} ${X} '{"a": {}}'""", (), PLACES)
+    assert found == ["cat", "--site=/x/site.json", "/x/data/a b", "{other}", "{site}", "${X}", '{"a": {}}']
+
+
+def test_misspelt_name_in_braces_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match=r"\{sitee\}, which is none of \{site\}, \{data\}"):
+        command_line("cat {sitee}", (), PLACES)
 
 
 def test_without_a_command_our_own_is_run() -> None:
