@@ -15,6 +15,24 @@ class ControlSink(Protocol):
     def append_control(self, at_ms: int, make: Callable[[int], Record]) -> bool: ...
 
 
+class Shared:
+    """Alarms that several parts may raise alike: on from the first of them to the last."""
+
+    def __init__(self, tell: Callable[[str, bool, str], None]) -> None:
+        self._tell = tell
+        self._raised: set[tuple[str, str]] = set()
+
+    def of(self, name: str) -> Callable[[str, bool, str], None]:
+        """Return what one of them calls: (code, raised, text)."""
+
+        def tell(code: str, raised: bool, text: str) -> None:
+            (self._raised.add if raised else self._raised.discard)((code, name))
+            if raised or all(code != other for other, _ in self._raised):
+                self._tell(code, raised, text)
+
+        return tell
+
+
 class Alarms:
     """Which alarms are on; writes one record for each change."""
 

@@ -16,7 +16,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Final
 
 from agent import status
-from agent.alarms import Alarms
+from agent.alarms import Alarms, Shared
 from agent.bell import Bell
 from agent.clock import Clock, boot_id
 from agent.config import Connection, connections, types_of
@@ -114,6 +114,7 @@ class Agent:
         self.clock.on_step = self._stepped
         self.brokers: list[Broker] = []
         self.routes: list[Route] = []
+        self._route_alarms = Shared(self.alarms.tell)
         self.governance = self._governance()
         for connection in connections(config):
             self._add_connection(connection)
@@ -186,7 +187,7 @@ class Agent:
                 broker,
                 self.key,
                 TrustedSigners(one.trust),
-                self.alarms.tell,
+                self._route_alarms.of(one.name),
             )
             route.on_floor = self._note_floors
             if governance is not None:

@@ -24,6 +24,7 @@ from agent.uplink.broker import Broker
 from agent.uplink.hearing import Hearing
 from agent.uplink.outbox import Flight, Outbox
 from agent.uplink.sender import RouteCounts, RouteOptions, Sender
+from agent.uplink.unconfirmed import Unconfirmed
 from agent.uplink.view import EntityView, Part
 from certs.signing import SigningKey, TrustedSigners
 from core.codec import encode_stream, seal
@@ -76,6 +77,7 @@ class Route:
         self._broker = broker
         self._key = key
         self._on_alarm = on_alarm
+        self._unconfirmed = Unconfirmed(options, self.counts, broker.name, on_alarm)
         self._wake = asyncio.Event()
         self._views: dict[str, EntityView] = {}
         self._send_cert = False
@@ -213,6 +215,7 @@ class Route:
         while True:
             await self._wait()
             now = time.monotonic()
+            self._unconfirmed.look(now, self._broker.connected)
             for sender in (self.control, self.data):
                 if self._broker.connected and sender.outbox.probe(now):
                     self.counts.probes += 1
