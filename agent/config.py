@@ -18,7 +18,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from agent.amounts import Duration, Size
-from agent.config_faults import Place, form_faults, near
+from agent.config_faults import Place, form_faults
 from agent.config_models import (
     Config,
     DeviceConfig,
@@ -46,6 +46,7 @@ from agent.config_said import (
 )
 from agent.config_transformer import TransformerConfig
 from core.errors import ConfigError
+from core.faultwords import near, of_another
 from drivers.types import DeviceType, load_type
 
 __all__ = [
@@ -207,7 +208,11 @@ def _survey(text: str, path: Path) -> Survey:
         tables: dict[str, object] = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
-    reader = _Reader(path.name, path.absolute().parent)
+    other = of_another(tables, "gateway")
+    if other:
+        raise ConfigError(f"{path} {other}")
+    # A name such as that of /dev/stdin says little by itself.
+    reader = _Reader(path.name if path.suffix else str(path), path.absolute().parent)
     parts = reader.parts(tables)
     gateway = parts.gateway.whole
     found = None

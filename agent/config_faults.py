@@ -2,13 +2,15 @@
 
 A place reads as the file does: ``gateway.toml: device[2] "boiler" override[1] every``,
 counted from 1, with the table's own name where it has one.  Relies on pydantic's
-error list; the sentences are ours, because they are read by technicians.
+error list and on the words of `core.faultwords`.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pydantic import BaseModel, ValidationError
+
+from core.faultwords import sentence
 
 EXAMPLES = {
     "id": 'id = "gw-0001"',
@@ -24,16 +26,6 @@ EXAMPLES = {
     "points": 'points = ["W", "TotWhImp"]',
 }
 """How the keys that must be there are written."""
-
-_WRONG_TYPE = {
-    "string_type": "must be text in quotes",
-    "int_type": "must be a whole number without quotes",
-    "int_from_float": "must be a whole number",
-    "tuple_type": 'must be a list, for example ["a", "b"]',
-    "model_type": "must be a table",
-    "datetime_type": "must be a date and time with offset and without quotes, e.g. 2026-01-01T00:00:00Z",
-    "timezone_aware": "needs an offset from UTC, for example 2026-01-01T00:00:00Z",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,31 +49,10 @@ class Place:
         """Return the place of a key in this table."""
         return Place(self.file, self.table, self.number, self.name, key)
 
-    def fault(self, sentence: str) -> str:
+    def fault(self, words: str) -> str:
         """Return a sentence with this place in front."""
         place = str(self)
-        return f"{place} {sentence}" if place.endswith(":") else f"{place}: {sentence}"
-
-
-def close(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
-    """Return the known word that is most like a word, None when none is like it."""
-    names = {name.lower(): name for name in known}
-    import difflib  # only where something is misspelt
-
-    found = difflib.get_close_matches(word.lower(), names, n=1, cutoff=cutoff)
-    return names[found[0]] if found else None
-
-
-def near(word: str, known: Iterable[str], most: int = 12) -> str:
-    """Return half a sentence that leads from an unknown word to what was probably meant."""
-    names = sorted(known)
-    meant = close(word, names)
-    if meant is not None:
-        return f'did you mean "{meant}"?'
-    if not names:
-        return "there is none"
-    listed = ", ".join(names[:most])
-    return f"there is {listed}" + (f" and {len(names) - most} more" if len(names) > most else "")
+        return f"{place} {words}" if place.endswith(":") else f"{place}: {words}"
 
 
 def form_faults(
@@ -96,9 +67,11 @@ def form_faults(
             continue  # the key that the default follows from is told itself
         loc = fault["loc"]
         owner = next((nested[str(part)] for part in reversed(loc[:-1]) if part in nested), model)
-        yield place.at(_key(loc)).fault(
-            _sentence(fault["type"], fault["msg"], fault["input"], fault.get("ctx", {}), loc, owner)
-        )
+        keys = [field.alias or name for name, field in owner.model_fields.items()]
+        key = str(loc[-1]) if loc else ""
+        context = {"key": key, **fault.get("ctx", {})}
+        words = sentence(fault["type"], fault["msg"], fault["input"], context, keys, EXAMPLES.get(key, ""))
+        yield place.at(_key(loc)).fault(words)
 
 
 def _key(loc: Sequence[int | str]) -> str:
@@ -110,48 +83,3 @@ def _key(loc: Sequence[int | str]) -> str:
         else:
             words.append(str(part))
     return " ".join(words)
-
-
-def _sentence(
-    kind: str,
-    message: str,
-    value: object,
-    context: Mapping[str, object],
-    loc: Sequence[int | str],
-    model: type[BaseModel],
-) -> str:
-    key = str(loc[-1]) if loc else ""
-    match kind:
-        case "missing":
-            example = EXAMPLES.get(key)
-            return f"is missing: write for example {example}" if example else "is missing"
-        case "extra_forbidden":
-            keys = [field.alias or name for name, field in model.model_fields.items()]
-            return f"no such key: {near(key, keys)}"
-        case "value_error":
-            return str(context["error"])
-        case "greater_than_equal":
-            return f"must be at least {context['ge']}, is {value!r}"
-        case "less_than_equal":
-            return f"must be at most {context['le']}, is {value!r}"
-        case "enum":
-            return f"must be {context['expected']}, is {_shown(value)}".replace("'", '"')
-        case _ if kind in _WRONG_TYPE:
-            return f"{_WRONG_TYPE[kind]}, is {_shown(value)}"
-        case _:
-            return f"{message[:1].lower()}{message[1:]}, is {_shown(value)}"
-
-
-def _shown(value: object) -> str:
-    """Show a value in a few words; a table or a list only by its kind."""
-    match value:
-        case bool():
-            return str(value).lower()
-        case str():
-            return f'"{value}"' if len(value) <= 80 else f'"{value[:77]}…"'
-        case dict():
-            return "a table"
-        case list():
-            return "a list"
-        case _:
-            return str(value)

@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
-from agent.config_faults import Place, close, near
+from agent.config_faults import Place
 from agent.config_models import Config, DeviceConfig, LineConfig, Scheme, Setting
 from agent.config_policy import PolicyConfig
 from agent.config_said import DeviceSaid, GatewaySaid, RouteSaid
 from agent.owners import ownership_terms
 from core.errors import ConfigError
+from core.faultwords import close, near
 from core.ownership import Ownership, overlap_fault
 from drivers.types import DeviceType
 

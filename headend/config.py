@@ -6,6 +6,7 @@ Paths are relative to the file. Not here: what the values do.
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
@@ -19,8 +20,10 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+from pydantic_core import ErrorDetails
 
 from core.errors import ConfigError
+from core.faultwords import near, of_another, sentence
 from core.ids import name_fault
 
 SEVEN_DAYS_S: Final = 7 * 86_400
@@ -164,6 +167,29 @@ class HeadendConfig(_Section):
         return self.headend.status or self.headend.books.with_name(f"collector-{name}.json")
 
 
+_SECTIONS: Final[Mapping[str, type[BaseModel]]] = {
+    "headend": HeadendSection,
+    "broker": BrokerSection,
+    "signing": SigningSection,
+    "policy": PolicySection,
+}
+_TABLES: Final = {
+    "headend": 'write [headend] with entity = "dso.example" and books = "var/books.db"',
+    "broker": 'write [[broker]] with url = "mqtts://broker.example:8883", ca, cert and key',
+    "signing": "write [signing] with cert, key and trust, the paths of PEM files",
+}
+_EXAMPLES: Final = {
+    "entity": 'entity = "dso.example"',
+    "books": 'books = "var/books.db"',
+    "url": 'url = "mqtts://broker.example:8883"',
+    "cert": 'cert = "dso.example.sign.pem"',
+    "key": 'key = "dso.example.sign.key"',
+    "trust": 'trust = ["ca.pem"]',
+    "published": 'published = "published"',
+}
+"""How the tables and keys that must be there are written."""
+
+
 def load(path: Path) -> HeadendConfig:
     """Read a configuration. Raises ConfigError with every fault and its place."""
     try:
@@ -182,12 +208,29 @@ def load(path: Path) -> HeadendConfig:
     try:
         config = HeadendConfig.model_validate(document)
     except ValidationError as error:
-        faults = tuple(
-            f"{_place(one['loc'])}: {one['msg'].removeprefix('Value error, ')}" for one in error.errors()
-        )
+        other = of_another(document, "headend")
+        if other:
+            raise ConfigError(f"{path} {other}") from error
+        faults = tuple(_fault(one) for one in error.errors(include_url=False))
         number = "one fault" if len(faults) == 1 else f"{len(faults)} faults"
         raise ConfigError(f"configuration {path} has {number}", faults) from error
     return _anchored(config, path.resolve().parent)
+
+
+def _fault(one: ErrorDetails) -> str:
+    """Return a fault with its place."""
+    location = one["loc"]
+    key = str(location[-1]) if location else ""
+    if len(location) == 1 and one["type"] == "missing":
+        return f"[{key}] is missing: {_TABLES[key]}"
+    if len(location) == 1 and one["type"] == "extra_forbidden":
+        return f"[{key}]: no such table: {near(key, HeadendConfig.model_fields)}"
+    model = _SECTIONS.get(str(location[0]) if location else "", HeadendConfig)
+    context = {"key": key, **one.get("ctx", {})}
+    words = sentence(
+        one["type"], one["msg"], one["input"], context, model.model_fields, _EXAMPLES.get(key, "")
+    )
+    return f"{_place(location)}: {words}"
 
 
 def _place(location: tuple[int | str, ...]) -> str:

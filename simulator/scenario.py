@@ -8,15 +8,27 @@ Relies on `simulator.parts`. Not here: device types, whose names are only checke
 
 import json
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import count
 from pathlib import Path
 from typing import Final
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from core.errors import ConfigError
-from simulator.parts import FILES, PremisesPart, Scenario, seconds
+from core.faultwords import of_another, sentence
+from simulator.parts import (
+    FILES,
+    BehaviourPart,
+    DevicePart,
+    FaultPart,
+    LinePart,
+    MainsPart,
+    PremisesPart,
+    Scenario,
+    seconds,
+)
 
 __all__ = [
     "SCENARIOS",
@@ -50,9 +62,11 @@ def load_scenario(path: Path) -> Scenario:
         # By way of JSON, where strictness knows that an array may be a tuple and a time is a text.
         found = spread(Scenario.model_validate_json(json.dumps(document, default=str)))
     except ValidationError as error:
+        other = of_another(document, "premises")
+        if other:
+            raise ConfigError(f"{path} {other}.") from error
         faults = tuple(
-            f"{'.'.join(map(str, fault['loc']))}: {fault['msg'].removeprefix('Value error, ')}"
-            for fault in error.errors()
+            f"{'.'.join(map(str, one['loc']))}: {_words(one)}" for one in error.errors(include_url=False)
         )
     else:
         faults = tuple(contradictions(found))
@@ -61,6 +75,33 @@ def load_scenario(path: Path) -> Scenario:
     raise ConfigError(
         f"{path} has {len(faults)} fault{'s' * (len(faults) > 1)}: correct what is listed.", faults
     )
+
+
+_PARTS: Final[Mapping[str, type[BaseModel]]] = {
+    "mains": MainsPart,
+    "line": LinePart,
+    "device": DevicePart,
+    "behaviour": BehaviourPart,
+    "premises": PremisesPart,
+    "fault": FaultPart,
+}
+_EXAMPLES: Final = {
+    "name": 'name = "home"',
+    "premises": "[[premises]], with [[premises.line]] and [[premises.device]] below it",
+    "device": "[[premises.device]]",
+    "type": 'type = "eastron-sdm630"',
+    "kind": 'kind = "silent"',
+    "at": 'at = "10s"',
+}
+"""How the keys that must be there are written."""
+
+
+def _words(one: ErrorDetails) -> str:
+    key = str(one["loc"][-1]) if one["loc"] else ""
+    part = next((_PARTS[str(name)] for name in reversed(one["loc"][:-1]) if name in _PARTS), Scenario)
+    keys = [field.alias or name for name, field in part.model_fields.items()]
+    context = {"key": key, **one.get("ctx", {})}
+    return sentence(one["type"], one["msg"], one["input"], context, keys, _EXAMPLES.get(key, ""))
 
 
 def _tables(document: dict[str, object], key: str) -> list[dict[str, object]]:

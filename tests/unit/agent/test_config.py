@@ -24,6 +24,7 @@ from agent.config import (
     TransformerConfig,
     connections,
     load_config,
+    parse_config,
     types_of,
 )
 from agent.owners import ownership_terms
@@ -438,3 +439,15 @@ def test_a_policy_that_comes_from_nowhere_is_told() -> None:
     config = parsed(GATEWAY + '[policy]\nroot = "root.json"\nfolder = "/media/stick"\n')
     assert config.policy is not None
     assert config.policy.folder == Path("/media/stick")
+
+
+def test_file_of_a_head_end_is_told_as_that(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"file of a head-end, .*: give a gateway\.toml") as raised:
+        parse_config('[headend]\nentity = "dso.example"\n', tmp_path / "headend.toml")
+    assert raised.value.faults == ()
+
+
+def test_place_of_a_file_without_a_usual_name_is_its_path() -> None:
+    with pytest.raises(ConfigError) as raised:
+        load_config(Path("/dev/null"))
+    assert raised.value.faults[0].startswith("/dev/null: gateway: is missing")

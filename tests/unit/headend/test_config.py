@@ -66,7 +66,11 @@ def test_all_faults_are_told_at_once_each_with_its_place(file: Path) -> None:
 
 
 def test_missing_tables_are_named(file: Path) -> None:
-    assert {one.partition(":")[0] for one in faults(file, "")} == {"headend", "broker", "signing"}
+    assert {one.partition(":")[0] for one in faults(file, "")} == {
+        "[headend] is missing",
+        "[broker] is missing",
+        "[signing] is missing",
+    }
     assert faults(file, "broker = []\n" + GOOD.replace("[[broker]]", "[other]"))[0].startswith(
         "broker: names none"
     )
@@ -104,6 +108,34 @@ def test_file_that_is_not_utf_8_is_told_with_its_line_and_what_to_do(file: Path)
     file.write_bytes(GOOD.replace("dso.example", "d\u00fcsseldorf").encode("latin-1"))
     with pytest.raises(ConfigError, match=r"not UTF-8 text \(line 3\): save it as UTF-8"):
         load(file)
+
+
+@pytest.mark.parametrize(
+    ("text", "whose"),
+    [
+        ('[gateway]\nid = "gw-0001"\n', "a gateway, which `portico agent run -c` reads"),
+        (
+            'name = "home"\n[[premises]]\nname = "a"\n',
+            "the simulator's scenario",
+        ),
+    ],
+)
+def test_file_of_another_program_is_told_as_that(file: Path, text: str, whose: str) -> None:
+    file.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load(file)
+    assert f"is the file of {whose}" in str(caught.value)
+    assert str(caught.value).endswith("reads: give a headend.toml")
+    assert caught.value.faults == ()
+
+
+def test_keys_that_are_unknown_or_missing_lead_to_what_was_meant(file: Path) -> None:
+    wrong = GOOD.replace("entity =", "entitiy =").replace("[signing]", "[polcy]\nlag_s = 1\n[signing]")
+    assert faults(file, wrong) == (
+        'headend.entity: is missing: write for example entity = "dso.example"',
+        'headend.entitiy: no such key: did you mean "entity"?',
+        '[polcy]: no such table: did you mean "policy"?',
+    )
 
 
 PAGE = (Path(__file__).parents[3] / "docs" / "headend.md").read_text("utf-8")

@@ -204,7 +204,7 @@ def test_a_line_has_its_kind_and_what_belongs_to_it(tmp_path: Path) -> None:
         ('kind = "tcp", baud = 9600', "baud: not for a line of kind tcp"),
         ('kind = "dial-in"', 'connect is missing: a device that dials in needs "host:port" to dial'),
         ('kind = "tls", ca = "x"', "ca, cert and key belong together: give all of them, or none"),
-        ('kind = "canbus"', "Input should be 'tcp', 'rtu', 'rtu-tcp', 'tls' or 'dial-in'"),
+        ('kind = "canbus"', 'must be "tcp", "rtu", "rtu-tcp", "tls" or "dial-in", is "canbus"'),
     ],
 )
 def test_what_does_not_belong_to_a_kind_of_line_is_told(tmp_path: Path, line: str, fault: str) -> None:
@@ -281,3 +281,19 @@ def test_what_is_not_toml_or_not_there_is_one_sentence(tmp_path: Path) -> None:
     path.write_bytes('name = "Straße"'.encode("latin-1"))
     with pytest.raises(ConfigError, match=r"is not UTF-8 text \(byte 12\): save it as UTF-8"):
         load_scenario(path)
+
+
+def test_file_of_another_program_is_told_as_that(tmp_path: Path) -> None:
+    path = tmp_path / "scenario.toml"
+    path.write_text('[gateway]\nid = "gw-0001"\n')
+    with pytest.raises(ConfigError, match=r"file of a gateway, .*: give a scenario\.toml") as raised:
+        load_scenario(path)
+    assert raised.value.faults == ()
+
+
+def test_keys_that_are_unknown_or_missing_lead_to_what_was_meant(tmp_path: Path) -> None:
+    text = 'name = "x"\nsede = 1\n[[premises]]\nname = "a"\n[[premises.device]]\nname = "m"\n'
+    assert faults(tmp_path, text) == (
+        'premises.0.device.0.type: is missing: write for example type = "eastron-sdm630"',
+        'sede: no such key: did you mean "seed"?',
+    )
