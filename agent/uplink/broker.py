@@ -40,6 +40,10 @@ AS_PUBLISHED: Final = SubscribeOptions(qos=1, retainAsPublished=True)
 """So that what is published just now shows whether it is to be retained: commands must not be."""
 TAKEN_OVER: Final = 0x8E
 """Reason code: another client connected with our id."""
+UNSPECIFIED: Final = 0x80
+"""What paho says when the connection broke without a reason code, as mosquitto 2.0 does on a takeover."""
+NOT_ALIVE: Final = 0x8D
+"""Reason code: nothing was heard for longer than the keep alive."""
 STABLE_S: Final = 10.0
 """A connection that lasted so long was a good one: the next pause is a short one again."""
 BRIEF_ALARM: Final = 3
@@ -291,16 +295,14 @@ class Broker:
             text = unanswered(self.name, self.options.cert)
             self._up.failure = text
             self._up.done.set()
+        elif self.connected:
+            text = gone(self.name, self.options.client_id, code, text)
         self.counts.last_error = text
         if code == TAKEN_OVER:
-            sentence = (
-                f"another client connected to broker {self.name} as {self.options.client_id}: "
-                "two gateways with one id, or a copied box"
-            )
-            log.error("%s", sentence)
-            self._on_alarm("identity-in-use", True, sentence)
+            log.error("%s", text)
+            self._on_alarm("identity-in-use", True, text)
         elif self.connected:
-            log.warning("broker %s is gone: %s", self.name, text)
+            log.warning("%s", text)
         self._lost.set()
 
     def _on_publish(self, client: paho.Client, data: Any, mid: int, reason: ReasonCode, props: Any) -> None:
@@ -331,6 +333,23 @@ class Broker:
                 True,
                 f"broker {self.name} refused a subscription of {self.options.client_id}: {refused[0]}",
             )
+
+
+def gone(broker: str, client_id: str, code: int, said: str) -> str:
+    """Say how a connection that stood ended: by reason code (MQTT 5 §2.4), or without one."""
+    if code == TAKEN_OVER:
+        return (
+            f"another client connected to broker {broker} as {client_id}: "
+            "two gateways with one id, or a copied box"
+        )
+    if code == UNSPECIFIED:
+        return (
+            f"the connection to broker {broker} broke without a word: the network, or the broker stopped, or "
+            f"another box connected there as {client_id}; trying again"
+        )
+    if code == NOT_ALIVE:
+        return f"broker {broker} was silent for longer than keepalive: look at the network; trying again"
+    return f"broker {broker} ended the connection ({said}): its log says why; trying again"
 
 
 def unanswered(broker: str, cert: Path | None) -> str:

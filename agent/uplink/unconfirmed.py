@@ -66,7 +66,7 @@ class Unconfirmed:
 def sentence(broker: str, seconds: float) -> str:
     """Say what is the matter and where to look; it names no entity, since every one may read it."""
     return (
-        f"broker {broker} takes our messages, but nobody confirmed one for {seconds:.0f} s: the collector does "
-        "not run, has no room, or does not trust our signing certificate (its log and alarms say so), or we do "
-        "not trust its own (trust in the route); all is kept here meanwhile"
+        f"broker {broker} takes our messages, but nobody confirmed one for {seconds:.0f} s: the collector "
+        "does not run, has no room, or does not trust our signing certificate (its log says so), or "
+        "we do not trust its own (trust in the route); all is kept here meanwhile"
     )

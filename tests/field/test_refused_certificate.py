@@ -161,3 +161,29 @@ def test_two_collectors_of_one_name_are_told_apart_once_and_then_tried_without_a
     assert sum("another collector with this --name" in one for one in sentences) == 2
     again = max(at for at, one in enumerate(sentences) if "again and again" in one)
     assert sentences[again + 1 :] == []
+
+
+@pytest.mark.parametrize("end", ["killed", "taken over"])
+async def test_the_agent_says_in_words_of_its_own_how_a_connection_ended(
+    broker: Mosquitto, tmp_path: Path, caplog: pytest.LogCaptureFixture, end: str
+) -> None:
+    pair = DevAuthority.open(tmp_path / "ca").issue_client("gw-0001")
+    own = (pair.cert_path, pair.key_path)
+    options = BrokerOptions(broker.host, broker.port, "gw-0001", lambda: context(tmp_path, own), cert=own[0])
+    first, second = (Broker(options, lambda code, raised, text: None) for _ in range(2))
+
+    def said() -> list[str]:
+        return [record.getMessage() for record in caplog.records if record.name == "agent.uplink.broker"]
+
+    async with asyncio.timeout(DEADLINE_S), asyncio.TaskGroup() as group:
+        running = [group.create_task(first.run(), name="first")]
+        await asyncio.to_thread(wait_until, lambda: first.connected, DEADLINE_S, lambda: "no connection")
+        if end == "killed":
+            await asyncio.to_thread(broker.kill9)
+        else:
+            running.append(group.create_task(second.run(), name="second"))
+        await asyncio.to_thread(wait_until, lambda: bool(said()), DEADLINE_S, lambda: "nothing is said")
+        for one in running:
+            one.cancel()
+    assert "Unspecified" not in said()[0]
+    assert "another box connected there as gw-0001" in said()[0] or "two gateways with one id" in said()[0]
