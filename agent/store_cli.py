@@ -373,16 +373,13 @@ def verify(directory: Directory, as_json: AsJson = False) -> None:
                     "gap_ticks": verdict.gap_ticks,
                     "fault_count": verdict.fault_count,
                     "faults": verdict.faults,
+                    "lost": {epoch: [*found] for epoch, found in verdict.lost.items()},
                 }
             )
         )
     else:
-        for sentence in verdict.faults:
+        for sentence in verdict.sentences():
             typer.echo(sentence)
-        if verdict.fault_count > len(verdict.faults):
-            typer.echo(f"and {verdict.fault_count - len(verdict.faults)} more")
-        counted = f"{verdict.records} records, {verdict.rows} rows, {verdict.gap_ticks} ticks in gaps"
-        typer.echo(f"{counted}: {'all is well' if verdict.ok else f'{verdict.fault_count} faults'}")
     raise typer.Exit(0 if verdict.ok else 1)
 
 

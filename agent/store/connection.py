@@ -24,6 +24,8 @@ NO_ROOM_TOO: Final = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN})
 """What SQLite says when a full disk has no room for the file of shared memory beside the log."""
 DAMAGE: Final = ("no such table", "no such column", "Could not decode to UTF-8", "malformed database schema")
 """Signs of damage in what SQLite or Python calls an error of ours."""
+NOT_SALVAGED: Final = "audit.db"
+"""Tamper-evident as a whole: of a part nobody could say what it proves."""
 SHM_BYTES: Final = 64 << 10
 """Less than this free: there is no room for that file, which takes 32 KiB at least."""
 CACHE_KIB: Final = 1024
@@ -78,7 +80,8 @@ def translated(error: sqlite3.Error, path: Path) -> StoreError:
         return StoreFull(f"no room on the disk for {path}: free some, nothing that was committed is lost")
     damaged = code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT)
     if damaged or any(sign in str(error) for sign in DAMAGE):
-        return StoreCorrupt(f"{path} is damaged: {error}; the next start sets it aside and salvages it")
+        then = "begins a new one" if path.name == NOT_SALVAGED else "salvages it"
+        return StoreCorrupt(f"{path} is damaged: {error}; the next start sets it aside and {then}")
     return StoreError(f"{path}: {error}")
 
 

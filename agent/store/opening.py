@@ -3,6 +3,7 @@
 Not here: the new epoch (``agent.store.birth``), and how a file is salvaged.
 """
 
+import contextlib
 import errno
 import fcntl
 import json
@@ -15,6 +16,7 @@ from typing import Final, TypeVar
 
 from agent.store.audit import AuditFile
 from agent.store.connection import translated
+from agent.store.logrepair import looked_at
 from agent.store.recordfile import Epoch, RecordFile
 from agent.store.room import Room
 from agent.store.salvage import Spare, mark_damaged, needs_salvage, set_aside
@@ -94,18 +96,43 @@ def opened(
 
 def opened_audit(path: Path) -> AuditFile:
     """Open the audit file; a damaged one is set aside for a person to look at, nothing is salvaged."""
+    with contextlib.suppress(StoreCorrupt):
+        if not _is_cut(path):
+            return AuditFile(path)
+    number = 1
+    while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
+        number += 1
+    _move_with_log(path, aside)
+    log.error("%s was damaged: set aside as %s", path.name, aside.name)
+    return AuditFile(path)
+
+
+def _move_with_log(path: Path, aside: Path) -> None:
+    """Rename a file, never leaving it alone without its log: it would go on from an older state."""
+    parts = [(path.with_name(path.name + end), aside.with_name(aside.name + end)) for end in ("-wal", "-shm")]
+    for part, kept in parts:
+        with contextlib.suppress(OSError):  # no log, or a file system without links
+            kept.unlink(missing_ok=True)
+            os.link(part, kept)
+    if path.exists():
+        path.rename(aside)
+    for part, kept in parts:
+        if part.exists():
+            part.replace(kept)  # does nothing where both are links to one file
+            part.unlink(missing_ok=True)
+
+
+def _is_cut(path: Path) -> bool:
+    """Tell whether a part of the log is behind damage; what SQLite sees itself, it says when it opens."""
+    if not path.exists():
+        return False
     try:
-        return AuditFile(path)
-    except StoreCorrupt:
-        number = 1
-        while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
-            number += 1
-        for suffix in ("-wal", "-shm", ""):
-            part = path.with_name(path.name + suffix)
-            if part.exists():
-                part.rename(aside.with_name(aside.name + suffix))
-        log.error("%s was damaged: set aside as %s", path.name, aside.name)
-        return AuditFile(path)
+        with looked_at(path) as (_, cut):
+            if cut is not None:
+                log.error("%s", cut)
+            return cut is not None
+    except sqlite3.Error:
+        return False
 
 
 def spare_in(control: RecordFile) -> Spare:

@@ -25,6 +25,7 @@ from typing import Final
 
 from agent.store.connection import connect, file_bytes, translated, wal_of
 from agent.store.leafpages import records_in
+from agent.store.logrepair import looked_at, mend_log
 from agent.store.recordfile import Epoch, RecordFile, Stored, checksum, intact, is_manifest
 from agent.store.room import ASIDE
 from agent.store.schema import version_of
@@ -75,8 +76,12 @@ def needs_salvage(path: Path, kind: str) -> bool:
         return False
     try:
         # Only looked at: a connection that writes would fold the log of a killed life back, in three flushes.
-        with contextlib.closing(connect(path, readonly=True)) as db:
-            if version_of(db, kind, path) == 0:
+        with looked_at(path) as (db, cut):
+            version = version_of(db, kind, path)
+            if cut is not None:
+                log.error("%s", cut)
+                return True
+            if version == 0:
                 return bool(db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0])
             db.execute("SELECT id, grp, tick, body, crc FROM record ORDER BY id DESC LIMIT 1").fetchone()
             db.execute("SELECT id FROM record ORDER BY id LIMIT 1").fetchone()
@@ -163,10 +168,12 @@ def _copied(fresh: RecordFile, aside: Path, spare: Spare) -> Salvage:
     roomy = disk.f_bavail * disk.f_frsize > 2 * file_bytes(aside)
     whole = spans_read = False
     before = 0
+    log_as_it_was = mend_log(aside)
     try:
         with contextlib.closing(connect(aside, readonly=True)) as old:
             unread = _copy_small(old, fresh, spare)
-            whole, spans_read = not unread, "manifest_span" not in unread
+            whole = not unread and log_as_it_was == wal_of(aside)
+            spans_read = "manifest_span" not in unread
             wanted = _Wanted(fresh, roomy)
             for rows in _ranges(old):
                 if rows is None:
@@ -185,20 +192,22 @@ def _copied(fresh: RecordFile, aside: Path, spare: Spare) -> Salvage:
     with contextlib.suppress(sqlite3.Error):
         before = int(fresh.db.execute("SELECT count(*) FROM record").fetchone()[0])
     if not whole:
-        before += _copy_pages(fresh, aside, spare, roomy, spans_read)
+        before += _copy_pages(fresh, aside, log_as_it_was, spare, roomy, spans_read)
     return Salvage(aside, before, whole)
 
 
-def _copy_pages(fresh: RecordFile, aside: Path, spare: Spare, roomy: bool, spans_read: bool) -> int:
+def _copy_pages(
+    fresh: RecordFile, aside: Path, wal: Path, spare: Spare, roomy: bool, spans_read: bool
+) -> int:
     _copy_spare(fresh, spare)
     wanted = _Wanted(fresh, roomy)
     have = fresh.present(Epoch("", 0, 0, "", None), sys.maxsize)
     kept = 0
     if not spans_read:  # pages come in any order: first where the manifests change, then what they mean
-        wanted.learn(record for record in records_in(aside, wal_of(aside), have) if record.grp == -1)
+        wanted.learn(record for record in records_in(aside, wal, have) if record.grp == -1)
     batch: list[Stored] = []
     with contextlib.suppress(sqlite3.OperationalError):  # the disk is full: what is copied is copied
-        for record in records_in(aside, wal_of(aside), have):
+        for record in records_in(aside, wal, have):
             batch.append(record)
             if len(batch) >= STEP:
                 kept += _keep(fresh, wanted, batch)

@@ -19,9 +19,12 @@ from typing import Final
 import msgspec
 
 from agent.schedule import missed
+from agent.store.connection import NOT_SALVAGED
+from agent.store.logrepair import cut_log
 from agent.store.look import CHUNK, Look, read_only
 from agent.store.opening import AUDIT, CONTROL
 from agent.store.recordfile import HEAD, Epoch, Stored, intact
+from agent.store.room import ASIDE
 from core.codec import row_bytes, row_fault
 from core.manifest import Group
 from core.ranges import RangeSet
@@ -42,11 +45,26 @@ class Verdict:
     gap_ticks: int = 0
     fault_count: int = 0
     faults: list[str] = field(default_factory=list)
+    lost: dict[str, RangeSet] = field(default_factory=dict)
+    """By epoch, sequences that were not there any more when a damaged file was salvaged."""
 
     @property
     def ok(self) -> bool:
         """Tell whether nothing is wrong."""
         return not self.fault_count
+
+    def sentences(self) -> Iterator[str]:
+        """Yield what a person should know, the conclusion last."""
+        yield from self.faults
+        if self.fault_count > len(self.faults):
+            yield f"and {self.fault_count - len(self.faults)} more"
+        for epoch, lost in self.lost.items():
+            ranges = ", ".join(f"{first}..{last}" for first, last in lost)
+            yield f"epoch {epoch}: sequences {ranges} were not there when a damaged file was salvaged"
+        many = sum(lost.count() for lost in self.lost.values())
+        well = f"no faults, {many} sequences told as lost" if many else "all is well"
+        counted = f"{self.records} records, {self.rows} rows, {self.gap_ticks} ticks in gaps"
+        yield f"{counted}: {well if self.ok else f'{self.fault_count} faults'}"
 
     def add(self, sentence: str) -> None:
         """Note one fault."""
@@ -62,10 +80,19 @@ def verify(look: Look) -> Verdict:
         if path.exists():
             for sentence in _integrity(path):
                 verdict.add(sentence)
+            # The log of an agent that runs changes while it is read.
+            if not look.agent_runs() and (cut := cut_log(path)) is not None:
+                verdict.add(f"{cut}; the next start sets {path.name} aside {_then(path)}")
     low, top = look.edges()
     _Walk(look, verdict, low, top).all()
     _routes(look, verdict, top)
     return verdict
+
+
+def _then(path: Path) -> str:
+    if path.name == NOT_SALVAGED:
+        return f"as {path.name}.damaged-N and begins a new one, nothing of it is salvaged"
+    return f"as {path.name}{ASIDE}<time> and salvages every record whose checksum holds"
 
 
 def _integrity(path: Path) -> Iterator[str]:
@@ -196,6 +223,8 @@ class _Walk:
             case Start():
                 for before in record.before:
                     self._explain(before.epoch, before.lost)
+                    for first, last in before.lost:
+                        self._verdict.lost.setdefault(before.epoch, RangeSet()).add(first, last)
             case Gap(group=0):
                 self._explain(record.epoch, record.dropped)
             case Gap():
