@@ -175,9 +175,10 @@ def _running(command: Sequence[str], log: IO[bytes]) -> Iterator["subprocess.Pop
 def told(one: LineUse) -> str:
     """Return one row of the table."""
     return (
-        f"{one.baud:>6} {one.registers:>5} {one.ideal_reads_per_s:>9.2f}/s "
-        f"{one.ours:>7.1%} ({one.ours_lowest:.1%}) {one.c_master:>9.1%} {one.c_master_without_silence:>9.1%} "
-        f"{one.cpu:>7.1%} {one.errors:>3}{'' if one.ours >= AIM else '  below the aim'}"
+        f"{one.baud:>6} baud, {one.registers:>3} registers, ideal {one.ideal_reads_per_s:>6.2f} reads/s: "
+        f"ours {one.ours:.1%} of it (lowest {one.ours_lowest:.1%}), C {one.c_master:.1%}, "
+        f"C without silence {one.c_master_without_silence:.1%}, cpu {one.cpu:.1%} of a core, "
+        f"errors {one.errors}{'' if one.ours >= AIM else ', below the aim'}"
     )
 
 
@@ -191,7 +192,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     found: list[LineUse] = []
     try:
-        print("  baud  regs   arithmetic   ours (lowest)   C, t3.5   C, none     CPU err")
         for one in measure(options.seconds):
             found.append(one)
             print(told(one), flush=True)
