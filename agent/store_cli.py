@@ -397,8 +397,8 @@ def text(seen: Seen) -> str:
     return f"{shown} [{' '.join(seen.quality)}]" if seen.quality else shown
 
 
-_SPAN: Final = re.compile(r"-(\d{1,6})(s|m|h|d)")
-_UNIT_MS: Final = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_SPAN: Final = re.compile(r"-(\d{1,6})(s|min|m|h|d)")
+_UNIT_MS: Final = {"s": 1000, "min": 60_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
 def parse_instant(given: str, now_ms: int, what: str) -> int:
@@ -410,7 +410,8 @@ def parse_instant(given: str, now_ms: int, what: str) -> int:
         at = datetime.fromisoformat(given)
     except ValueError:
         raise ConfigError(
-            f"{what} {given!r} is no instant: write 2026-11-22T10:00:00Z, 2026-11-22, or -2h for 2 hours ago"
+            f"{what} {given!r} is no instant: write 2026-11-22T10:00:00Z, 2026-11-22, "
+            "or -30s, -15min, -2h, -7d for so long ago"
         ) from None
     if at.tzinfo is None:
         if len(given) != len("2026-11-22"):

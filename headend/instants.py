@@ -8,14 +8,15 @@ from typing import Final
 
 from core.errors import ConfigError
 
-_SPAN: Final = re.compile(r"-(\d{1,6})(s|m|h|d)")
-_UNIT_MS: Final = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_SPAN: Final = re.compile(r"-(\d{1,6})(s|min|m|h|d)")
+_UNIT_MS: Final = {"s": 1000, "min": 60_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
 def parse_instant(text: str, now_ms: int, what: str) -> int:
     """Return UTC milliseconds since 1970. Raises ConfigError naming `what`.
 
-    `2026-11-22T10:00:00Z`, `2026-11-22T11:00+01:00`, `2026-11-22` (midnight UTC), `-2h` (two hours ago).
+    `2026-11-22T10:00:00Z`, `2026-11-22T11:00+01:00`, `2026-11-22` (midnight UTC), `-2h` (two hours
+    ago; also `s`, `min`, `d`).
     """
     span = _SPAN.fullmatch(text)
     if span is not None:
@@ -24,7 +25,8 @@ def parse_instant(text: str, now_ms: int, what: str) -> int:
         at = datetime.fromisoformat(text)
     except ValueError:
         raise ConfigError(
-            f"{what} {text!r} is no instant: write 2026-11-22T10:00:00Z, 2026-11-22, or -2h for two hours ago"
+            f"{what} {text!r} is no instant: write 2026-11-22T10:00:00Z, 2026-11-22, "
+            "or -30s, -15min, -2h, -7d for so long ago"
         ) from None
     if at.tzinfo is None:
         if len(text) != 10:

@@ -214,6 +214,9 @@ def test_every_command_has_help_with_an_example(command: str) -> None:
 
 def test_instants_are_read_in_three_ways() -> None:
     assert parse_instant("-2h", NOW, "--from") == NOW - 7_200_000
+    assert parse_instant("-15min", NOW, "--from") == NOW - 900_000
+    assert parse_instant("-30s", NOW, "--from") == NOW - 30_000
+    assert parse_instant("-7d", NOW, "--from") == NOW - 604_800_000
     assert parse_instant("2026-09-21", NOW, "--from") == 1_789_948_800_000
     assert parse_instant("2026-09-21T02:00:00+02:00", NOW, "--from") == 1_789_948_800_000
     assert instant(1_789_948_800_250) == "2026-09-21T00:00:00.250Z"
