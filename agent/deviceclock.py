@@ -114,7 +114,7 @@ class DeviceClock:
         way = "ahead of" if seconds > 0 else "behind"
         said = f"its clock is {abs(seconds):.1f} s {way} the gateway's"
         if self.drift is not None:
-            said += f" and gains {self.drift.ppm:.0f} ppm (within {self.drift.within_ppm:.0f})"
+            said += f" and gains {self.drift.ppm:z.0f} ppm (within {self.drift.within_ppm:.0f})"
         bounds = [f"{self._spec.max_offset_ms / 1000:g} s"]
         if self._spec.max_ppm is not None:
             bounds.append(f"{self._spec.max_ppm} ppm")

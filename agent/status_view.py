@@ -13,6 +13,10 @@ from rich.table import Table
 from core.errors import StoreError
 
 STALE_S = 15.0
+VAGUE_PPM = 1000.0
+"""No clock is so bad: a drift that is known no better is not known; ours."""
+SHARP_PPM = 100.0
+"""A drift that is known so well counts even where it is next to nothing; ours."""
 
 
 class _StoreState(msgspec.Struct, frozen=True):
@@ -175,14 +179,21 @@ def _clocks(console: Console, clocks: dict[str, _ClockState]) -> None:
         return
     table = Table("device's clock", "ahead of ours", "drift", "")
     for device, known in clocks.items():
-        offset, drift = known.offset_s, known.drift_ppm
+        offset = known.offset_s
         table.add_row(
             device,
-            "" if offset is None else f"{offset:+.1f} s ± {known.offset_within_s or 0:.1f}",
-            "" if drift is None else f"{drift:+.0f} ppm ± {known.drift_within_ppm or 0:.0f}",
+            "" if offset is None else f"{offset:+z.1f} s ± {known.offset_within_s or 0:.1f}",
+            drift_in_words(known.drift_ppm, known.drift_within_ppm or 0),
             "[red]beyond its bounds[/]" if known.beyond else "",
         )
     console.print(table)
+
+
+def drift_in_words(ppm: float | None, within_ppm: float) -> str:
+    """Return the drift of a clock; what a few seconds show may be anything, and is not known."""
+    if ppm is None or within_ppm > VAGUE_PPM or within_ppm > max(SHARP_PPM, 10 * abs(ppm)):
+        return "not known yet"
+    return f"{ppm:+z.0f} ppm ± {within_ppm:.0f}"
 
 
 def _policy(console: Console, policy: _PolicyState | None) -> None:
