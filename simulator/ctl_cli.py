@@ -34,6 +34,13 @@ For = Annotated[
 PLANT = Path("var/plant")
 
 
+@app.callback()
+def plant(ctx: typer.Context, log: Log = PLANT) -> None:
+    """Interfere with a plant that runs: faults by hand, values by hand."""
+    # What stands before the command holds for it, unless it stands behind it too.
+    ctx.default_map = {name: {"log": str(log)} for name in ("list", "fault", "clear", "set")}
+
+
 @app.command("list", epilog="Example: portico simulate ctl list main-meter --json")
 def list_(
     device: Annotated[

@@ -145,7 +145,8 @@ class Ctl:
             raise CtlFailed(f"the plant gave no answer: {error}.") from error
         answer = json.loads(received)
         if not isinstance(answer, dict) or not answer.pop("ok", False):
-            raise CtlFailed(str(answer.get("error", answer)) + ".")
+            said = str(answer.get("error", answer))
+            raise CtlFailed(said if said.endswith(("?", ".")) else f"{said}.")
         return answer
 
 

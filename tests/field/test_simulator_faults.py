@@ -392,6 +392,7 @@ def test_what_cannot_be_is_one_sentence_and_changes_nothing(
     with Ctl(home.log_path.parent) as ctl, pytest.raises(PorticoError) as raised:
         ctl.ask(**request_)
     assert sentence in str(raised.value)
+    assert not str(raised.value).endswith(("?.", ".."))
     assert home.troubles() == []
     assert home.log("fault") == []
 
