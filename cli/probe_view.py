@@ -25,6 +25,10 @@ from drivers.types import DeviceType
 
 SHOWN_GUESSES = 5
 SHOWN_FAILURES = 4
+UNTOLD = (
+    "Many simple devices, relays above all, show nothing by which they could be told: read the name on the "
+    "device, and find its type with portico types list."
+)
 NOT_CERTAIN = "A guess, not a proof: hold values against the device's display before you rely on a type."
 
 
@@ -137,7 +141,9 @@ def probe_as_json(url: str, unit_id: int, kind: DeviceType, found: Probe) -> dic
 def print_guesses(console: Console, url: str, unit_id: int, guesses: Sequence[Guess]) -> None:
     """Print what one device may be."""
     if not guesses:
-        console.print(f"unit {unit_id} answers, but as none of the device types: name one with --type")
+        console.print(f"unit {unit_id} answers, but as none of the device types that can be told apart.")
+        console.print(UNTOLD, style="yellow", soft_wrap=True)
+        console.print(f"Look with: portico probe {escape(url)} --unit {unit_id} --type NAME", soft_wrap=True)
         return
     console.print(f"unit {unit_id} may be, the likeliest first:")
     for guess in guesses[:SHOWN_GUESSES]:
