@@ -23,11 +23,12 @@ from agent.groupmemory import GroupMemory, LeftOut
 from agent.learned import Learning
 from agent.lived import Lived
 from agent.pollround import PollRound, any_answer
+from agent.refusing import Refusing
 from agent.schedule import LineSchedule
 from agent.sense import Later, Recalled, Ticket
 from agent.site import PollGroup
 from core.codec import row_body
-from core.errors import BadFrame, FieldError, LinkDown, NoAnswer
+from core.errors import BadFrame, FieldError, LinkDown, NoAnswer, Refused
 from drivers.modbus.learned import NOTHING, Learned
 from drivers.modbus.link import ControlLink, reason_of
 from drivers.modbus.plan import Request
@@ -165,6 +166,7 @@ class LineWorker:
         for device in dict.fromkeys(group.group.device for group in groups):
             known = (learned or {}).get(device, NOTHING)
             self.learning[device] = Learning(self._groups_of(device), known, clock.mono())
+        self._refusing = {device: Refusing() for device in self.learning}
         self._on_alarm = on_alarm
         self._silent: dict[int, Silence] = {}
         self._asked_at = 0.0
@@ -275,7 +277,7 @@ class LineWorker:
             answer = await self._answer(group, probe, deadline, done, PROBE, 1)
             if PROBE in done.answers:
                 learning.told(group, answer, mono())
-        self._judge(group, done.answers)
+        self._judge(group, done)
         done.answers.pop(PROBE, None)
         learning.note(group, done.answers, mono())
         return answers, [round(answered) for _, answered in exchanges], exchanges
@@ -318,7 +320,7 @@ class LineWorker:
                 if isinstance(error, LinkDown) and index in done.answers:
                     break  # the device failed first; that its connection went with it comes after
                 reason = failed
-                done.note(index, reason)
+                done.note(index, reason, error.code if isinstance(error, Refused) else None)
                 if done.too_bad or not isinstance(error, NoAnswer | BadFrame):
                     break
             else:
@@ -391,13 +393,18 @@ class LineWorker:
             self._on_alarm("line-down", False, f"line {self.name} is back after {seconds:.0f} s", self.name)
             self._line_down = None
 
-    def _judge(self, group: PollGroup, asked: dict[int, bytes | str]) -> None:
+    def _judge(self, group: PollGroup, done: PollRound) -> None:
         """Note whether the device answered at all, and for how long to leave it alone if not."""
-        answers = asked.values()
+        asked, answers, refusing = done.answers, done.answers.values(), self._refusing[group.group.device]
+        refusing.judge(group.group.group, asked, done.codes)
+        if (news := refusing.news()) is not None:
+            self._device_says(group, "device-refuses", *news)
         if any_answer(answers):
             self._silent.pop(group.unit_id, None)
             since = self.counts.silent.get(group.group.device)
-            if since is not None:
+            if refusing.absent:
+                self._device_alarm(group, True, refusing.absence)
+            elif since is not None and not done.by_gateway:
                 seconds = self._clock.mono() - since
                 self._device_alarm(group, False, f"answers again after {seconds:.0f} s")
             return
@@ -424,6 +431,10 @@ class LineWorker:
             self.counts.silent[device] = self._clock.mono()
         else:
             self.counts.silent.pop(device, None)
+        self._device_says(group, "device-silent", raised, what)
+
+    def _device_says(self, group: PollGroup, code: str, raised: bool, what: str) -> None:
+        device = group.group.device
         sentence = f"device {device} (unit {group.unit_id} on line {self.name}) {what}"
         log.warning("%s", sentence)
-        self._on_alarm("device-silent", raised, sentence, device)
+        self._on_alarm(code, raised, sentence, device)

@@ -11,6 +11,8 @@ Pure.  Not here: how long a device is left alone between polls (``agent.linework
 from collections.abc import Iterable
 from typing import Final
 
+from agent.refusing import BY_GATEWAY
+
 BAD_FRAMES: Final = 2
 """In a row, and a poll ends: one may be noise."""
 
@@ -23,25 +25,37 @@ def is_answer(got: bytes | str) -> bool:
 class PollRound:
     """What was asked in one poll so far, and what came of it."""
 
-    __slots__ = ("_bad", "_heard", "_last", "answers", "probation")
+    __slots__ = ("_bad", "_heard", "_last", "answers", "codes", "probation")
 
     def __init__(self, probation: bool) -> None:
         """With ``probation`` the device gave no answer before: the first failure ends the poll."""
         self.answers: Final[dict[int, bytes | str]] = {}
         """The last answer, or the reason that there is none, by what was asked."""
+        self.codes: Final[dict[int, int]] = {}
+        """The exception code by what was asked and is answered by one."""
         self.probation = probation
         """It gave no answer before and none yet."""
         self._bad = 0
         self._heard = False
         self._last: bytes | str = ""
 
-    def note(self, index: int, got: bytes | str) -> None:
-        """Take what one try of a request brought."""
+    def note(self, index: int, got: bytes | str, code: int | None = None) -> None:
+        """Take what one try of a request brought, with the code of an exception."""
         self.answers[index] = self._last = got
+        self.codes.pop(index, None)
+        if code is not None:
+            self.codes[index] = code
         if is_answer(got):
             self._bad, self._heard, self.probation = 0, True, False
         elif got == "bad-frame":
             self._bad += 1
+
+    @property
+    def by_gateway(self) -> bool:
+        """Whether all that answered is what lies before the device, in its place."""
+        return bool(self.codes) and BY_GATEWAY.issuperset(
+            self.codes.get(index, 0) for index, got in self.answers.items() if is_answer(got)
+        )
 
     @property
     def too_bad(self) -> bool:

@@ -1,6 +1,7 @@
 """The worker of a line, in virtual time: its grid, its failures, its patience."""
 
 import asyncio
+import itertools
 from collections.abc import Callable
 
 import pytest
@@ -117,6 +118,63 @@ def test_a_refusal_is_an_answer_and_no_silence() -> None:
         assert b.alarms == []
         requests = len(groups_of()[0].requests)
         assert len(b.link.asked) == 2 * requests  # no refusal is asked again
+
+    run_virtually(main)
+
+
+def refusing(unit_id: int, codes: list[int]) -> Answer:
+    """Answers of two devices of which one answers each request with the next of the exceptions."""
+    turn = itertools.cycle(codes)
+
+    async def answer(unit: int, request: Request) -> bytes:
+        if unit == unit_id:
+            raise Refused(next(turn), "no")
+        return await prompt(unit, request)
+
+    return answer
+
+
+@pytest.mark.parametrize("codes", [[11], [10], [10, 11]])
+def test_a_device_in_whose_place_a_gateway_answers_is_told_as_silent_until_it_answers_itself(
+    codes: list[int],
+) -> None:
+    async def main(loop: VirtualTimeLoop, clock: VirtualClock) -> None:
+        b = bench(clock, refusing(1, codes))
+        await for_seconds(b.worker, 25)
+        assert b.alarms == []  # twice may be a device that starts up
+        await for_seconds(b.worker, 60)
+        assert b.alarms == [("device-silent", True, "relay-a")]
+        assert list(b.worker.counts.silent) == ["relay-a"]
+        b.link.answer = prompt
+        await for_seconds(b.worker, 20)
+        assert b.alarms[1:] == [("device-silent", False, "relay-a")]
+        assert not b.worker.counts.silent
+
+    run_virtually(main)
+
+
+def test_a_device_that_refuses_all_that_it_is_asked_is_told_once_and_its_end() -> None:
+    async def main(loop: VirtualTimeLoop, clock: VirtualClock) -> None:
+        b = bench(clock, refusing(1, [2]))
+        await for_seconds(b.worker, 25)
+        assert b.alarms == []
+        await for_seconds(b.worker, 600)
+        assert b.alarms == [("device-refuses", True, "relay-a")]
+        assert not b.worker.counts.silent
+        b.link.answer = prompt
+        await for_seconds(b.worker, 4000)  # what was learned meanwhile is asked again at its time
+        assert b.alarms[1:] == [("device-refuses", False, "relay-a")]
+
+    run_virtually(main)
+
+
+def test_a_device_that_was_silent_stays_so_while_a_gateway_answers_in_its_place() -> None:
+    async def main(loop: VirtualTimeLoop, clock: VirtualClock) -> None:
+        b = bench(clock, silent(1))
+        await for_seconds(b.worker, 25)
+        b.link.answer = refusing(1, [11])
+        await for_seconds(b.worker, 300)
+        assert b.alarms == [("device-silent", True, "relay-a")]
 
     run_virtually(main)
 
