@@ -102,6 +102,10 @@ def doubts(connection: sqlite3.Connection, wanted: Wanted, entity: str, now_ms: 
     held = Ledger(connection).held(no, entity, Space.DATA)
     if not held:
         found.append(f"nothing of this epoch came to {entity}: it answers only if it has a route to it")
+    highest = max((last for _, last in held), default=0)
+    beyond = _told(left.overlap(highest + 1, wanted.last)) if wanted.last > highest else ""
+    if held and closed_last is None and beyond:
+        found.append(f"the books know this epoch up to {highest}: it may have no {beyond}")
     there = _told(held.overlap(wanted.first, wanted.last))
     if there:
         found.append(f"the books hold {there} already: what comes again is counted as redelivered")

@@ -53,6 +53,7 @@ def judge_completeness(
                     "epochs": epochs,
                     "unresolved_gaps": found.unresolved_gaps,
                     "conflicts": found.conflicts,
+                    "alarms": [{"gateway": of, "code": code} for of, code in found.doubtful],
                 }
             )
         )
@@ -90,8 +91,15 @@ def _show(found: Completeness, console: Console) -> None:
         )
     console.print(table)
     for group in found.groups:
+        said = "unreported"
+        if group.unreported and found.lacks(group.gateway):
+            said = "not told yet"
+            console.print(
+                f"{group.unreported} ticks of {group.gateway} {group.key} not told yet: sequences have not "
+                "arrived that may bring them"
+            )
         for first, last in group.unreported_ticks[:5]:
-            console.print(f"unreported: {group.gateway} {group.key} {instant(first)} to {instant(last)}")
+            console.print(f"{said}: {group.gateway} {group.key} {instant(first)} to {instant(last)}")
     for epoch in found.epochs:
         if epoch.missing:
             ranges = ", ".join(f"{first}..{last}" for first, last in epoch.holes[:5])
@@ -106,6 +114,10 @@ def _show(found: Completeness, console: Console) -> None:
         console.print(f"{found.unresolved_gaps} gaps wait for the manifest that names their group")
     if found.conflicts:
         console.print(f"{found.conflicts} sequences came with two contents: see the table conflict")
+    for gateway, code in found.doubtful:
+        console.print(
+            f"alarm {code} of {gateway} stands, the count may be doubtful: see `portico headend alarms`"
+        )
     for group in found.groups:
         over = sum(group.reasons.values()) - group.in_gaps
         if over > 0:

@@ -215,7 +215,7 @@ class Collector:
         gateway = gateway_of(arrival.topic, "evt")
         if gateway is not None:
             refused = self._audit_heads.hear(self._intake, gateway, arrival.topic, arrival.payload, now_ms)
-            self._note_refused("audit", gateway, refused, now_ms)
+            self._note_refused("audit", gateway, arrival.topic, refused, now_ms)
             return None
         verdict = self._intake.judge(arrival.topic, arrival.payload, now_ms)
         if isinstance(verdict, Refused):
@@ -223,9 +223,10 @@ class Collector:
             self._refused[f"refused.{verdict.reason.value}", known] += 1
             self.figures.refused += 1
             quiet = self._healing.quiet(verdict.gateway, verdict.reason, verdict.text, time.monotonic())
-            if self._alarms.add(verdict.reason.value, known, verdict.text, now_ms):
+            told = verdict.on(arrival.topic)
+            if self._alarms.add(verdict.reason.value, known, told, now_ms):
                 level = logging.INFO if quiet else logging.WARNING
-                log.log(level, "a message was refused (%s): %s", verdict.reason.value, verdict.text)
+                log.log(level, "a message was refused (%s): %s", verdict.reason.value, told)
             if verdict.ask_cert or verdict.authenticated:
                 text = f"{verdict.reason.value}: {verdict.text}" if verdict.authenticated else ""
                 self._confirmer.ask(
@@ -374,15 +375,17 @@ class Collector:
     def _note_state(self, gateway: str, arrival: Arrival, now_ms: int) -> None:
         """Take what a gateway says of itself."""
         refused, twins = self._presence.hear(self._intake, gateway, arrival.topic, arrival.payload, now_ms)
-        self._note_refused("state", gateway, refused, now_ms)
+        self._note_refused("state", gateway, arrival.topic, refused, now_ms)
         if twins:
             self._alarms.add(Code.TWO_GATEWAYS, gateway, twins, now_ms)
 
-    def _note_refused(self, what: str, gateway: str, refused: Refused | None, now_ms: int) -> None:
+    def _note_refused(
+        self, what: str, gateway: str, topic: str, refused: Refused | None, now_ms: int
+    ) -> None:
         if refused is not None:
             known = gateway if refused.authenticated else ""
             self._refused[f"refused.{what}.{refused.reason.value}", known] += 1
-            self._alarms.add(refused.reason.value, known, refused.text, now_ms)
+            self._alarms.add(refused.reason.value, known, refused.on(topic), now_ms)
 
     def _report(self, *, stopped: bool = False) -> None:
         """Write the status file and, from time to time, a line of the log."""

@@ -2,7 +2,8 @@
 
 For each group of points, by its key (device, interval, first point), over all manifests: every instant
 of its grid from the first to the last that is known must have a row, or lie in a gap that says why not.
-What is neither is *unreported*, and there must be none. A group that goes on but ends well before the newest
+What is neither is *unreported*, and there must be none once all coverage arrived: a collector that comes
+late hears the newest first. A group that goes on but ends well before the newest
 tick of its gateway is *open*: a silence, or values that stand still, are told in a gap when they end, and
 every so often; until then nothing here tells them from a loss, so that they count neither way. For each
 epoch, every sequence up to its end (by a later start record) or up to the highest that came must be covered;
@@ -17,6 +18,7 @@ import sqlite3
 from dataclasses import dataclass, field
 
 from core.ranges import Range, RangeSet
+from headend.alarms import Code
 from headend.ledger import Space, decode_ranges
 
 SHOWN_RANGES = 100
@@ -91,6 +93,12 @@ class Completeness:
     epochs: list[EpochTally]
     unresolved_gaps: int
     conflicts: int
+    doubtful: tuple[tuple[str, str], ...] = ()
+    """Gateways and alarms that stand, by which rows of one id may be of two boxes, or of two contents."""
+
+    def lacks(self, gateway: str) -> bool:
+        """Whether coverage of a gateway is missing, which may bring ticks that nothing tells of yet."""
+        return any(epoch.missing for epoch in self.epochs if epoch.gateway == gateway)
 
     @property
     def empty(self) -> bool:
@@ -141,7 +149,12 @@ def completeness(connection: sqlite3.Connection, gateway: str = "", device: str 
     ).fetchone()[0]
     # Coverage is of whole gateways: of a device that nobody knows it would say that all is there.
     epochs = [] if device and not groups else _epochs(connection, gateway)
-    return Completeness(groups, epochs, unresolved, conflicts)
+    doubtful = connection.execute(
+        "SELECT gateway, code FROM alarm WHERE cleared_ms IS NULL AND code IN (?2, ?3, ?4) "
+        "AND (?1 = '' OR gateway = ?1) ORDER BY gateway, code",
+        (gateway, Code.TWO_GATEWAYS.value, Code.STORE_RESTORED.value, Code.CONFLICT.value),
+    ).fetchall()
+    return Completeness(groups, epochs, unresolved, conflicts, tuple(doubtful))
 
 
 def _group(

@@ -71,6 +71,8 @@ class Refusal(StrEnum):
     BAD_RECORD = "bad-record"
 
 
+TOPIC_SHOWN: Final = 200
+"""Characters of a topic that are shown: it is a stranger's text, up to 64 KiB of it."""
 Row = tuple[int, int, int, str]
 """Sequence, group number, tick, body as it is stored."""
 
@@ -106,6 +108,12 @@ class Refused:
     ask_manifest: str = ""
     ask_cert: bool = False
 
+    def on(self, topic: str) -> str:
+        """Return the text for people; what nobody signed for is known by its topic alone."""
+        if self.authenticated or self.reason in (Refusal.TOPIC, Refusal.UNKNOWN_KEY):
+            return self.text
+        return f"{self.text[:TOPIC_SHOWN]} (on topic {topic[:TOPIC_SHOWN]!r})"
+
 
 Verdict = Accepted | Refused
 
@@ -139,7 +147,7 @@ class Intake:
         """Return whether a message is taken; it came at `now_ms` (UTC)."""
         where = StreamTopic.parse(topic)
         if where is None or where.entity != self._entity:
-            return Refused(Refusal.TOPIC, "", f"topic {topic[:200]!r} is no stream to {self._entity}")
+            return Refused(Refusal.TOPIC, "", f"topic {topic[:TOPIC_SHOWN]!r} is no stream to {self._entity}")
         if self._gateways is not None and where.gateway not in self._gateways:
             return Refused(
                 Refusal.UNKNOWN_GATEWAY,
@@ -200,8 +208,8 @@ class Intake:
             return Refused(Refusal.GARBAGE, gateway, str(error))
         except BadSignature as error:
             return Refused(Refusal.BAD_SIGNATURE, gateway, str(error))
-        except TrustError as error:
-            unknown = error
+        except TrustError:
+            pass  # the certificate may have come along, or be known to the books
         carried = carried_certificate(payload)
         held = self._library.certificates(payload[4:12], gateway)
         fault: TrustError | None = None
@@ -214,7 +222,10 @@ class Intake:
             if der not in held:
                 self._fresh[gateway, admitted.kid] = admitted
         if carried is None and not held:
-            return Refused(Refusal.UNKNOWN_KEY, gateway, str(unknown), ask_cert=True)
+            text = (
+                f"key {payload[4:12].hex()} of {gateway} is not known here: the collector asks it by itself"
+            )
+            return Refused(Refusal.UNKNOWN_KEY, gateway, f"{text} for its certificate", ask_cert=True)
         try:
             return unseal(topic, payload, verify), self._fresh.pop(key, None)
         except WireError as error:

@@ -9,7 +9,7 @@ from headend.arrival import Stored
 from headend.asking import SILENT_MS, Unanswerable, Wanted, doubts
 from headend.books import Books
 from headend.epochs import mark_lost
-from tests.support.gateway_double import ENTITY, T0, GatewayDouble
+from tests.support.gateway_double import ENTITY, EVERY_MS, T0, GatewayDouble
 
 NOW = T0 + 60_000
 Take = Callable[..., list[Stored]]
@@ -17,8 +17,8 @@ Take = Callable[..., list[Stored]]
 
 @pytest.fixture
 def asked(books: Books, take: Take, double: GatewayDouble) -> Callable[..., tuple[str, ...]]:
-    """The doubts about a question, in books that hold 1..5 of one epoch of one gateway."""
-    take(double.hello(last=5))
+    """The doubts about a question, in books that hold 1..5 and 12 of one epoch of one gateway."""
+    take(double.hello(last=5), double.sealed(12, 12, [double.row(12, T0 + 12 * EVERY_MS)]))
 
     def ask(
         first: int,
@@ -78,6 +78,13 @@ def test_what_is_there_already_is_told(asked: Ask) -> None:
     assert "hold 4..5 already" in doubt
 
 
+def test_what_lies_beyond_all_that_came_is_doubtful(asked: Ask) -> None:
+    assert asked(900_000, 900_009) == ("the books know this epoch up to 12: it may have no 900000..900009",)
+    (there, beyond) = sorted(asked(12, 14), reverse=True)
+    assert "up to 12: it may have no 13..14" in there
+    assert "hold 12..12 already" in beyond
+
+
 def test_gateway_that_was_not_heard_for_long_is_doubtful(asked: Ask) -> None:
     (doubt,) = asked(6, 9, now_ms=NOW + SILENT_MS + 1)
     assert "was heard last at 2026-09-21T" in doubt
@@ -89,7 +96,8 @@ def test_what_the_gateway_no_longer_has_is_told_and_asked_for_only_with_more(
     with books.transaction(NOW):
         mark_lost(books, double.gateway, double.epoch, RangeSet([(7, 8)]))
         books.connection.execute("UPDATE epoch SET low = 3, closed_last = 20")
-    (doubt,) = asked(6, 30)
+    (doubt, there) = asked(6, 30)
+    assert "hold 12..12 already" in there
     assert doubt.endswith("no longer has 7..8, 21..30, and the epoch ended with 20")
     for first, last in ((7, 8), (21, 22), (1, 2)):
         with pytest.raises(Unanswerable, match="has none of these"):

@@ -259,3 +259,30 @@ def test_books_in_a_folder_that_cannot_be_are_refused_in_one_sentence(
     Path(config).write_text(Path(config).read_text().replace(str(books_path), f"{folder}/books.db"))
     with pytest.raises(ConfigError, match=rf"the folder .*{folder} of the books cannot be used \(.*: name a"):
         portico("run", "-c", config)
+
+
+def test_ticks_are_not_told_yet_while_sequences_are_missing_and_unreported_after(
+    take: Take, double: GatewayDouble, books_path: Path
+) -> None:
+    take(double.hello(last=5), double.sealed(9, 9, [double.row(9, T0 + 9 * EVERY_MS)]))
+    code, out = portico("completeness", "--books", str(books_path))
+    assert (code, "6 ticks of gw-0001" in out, "unreported:" in out) == (1, True, False)
+    assert "not told yet: sequences have not arrived" in out
+    take(double.sealed(6, 8, [double.row(n, T0 + n * EVERY_MS) for n in (6, 7, 8)]))
+    code, out = portico("completeness", "--books", str(books_path))
+    assert (code, "not told yet" in out, "unreported: gw-0001" in out) == (1, False, True)
+
+
+def test_completeness_names_alarms_by_which_rows_may_be_of_two_boxes(
+    books: Books, take: Take, double: GatewayDouble, books_path: Path
+) -> None:
+    take(double.hello(last=5))
+    assert "alarm" not in portico("completeness", "--books", str(books_path))[1]
+    with books.transaction(NOW):
+        books.alarm("two-gateways-one-id", "gw-0001", "two boxes")
+        books.alarm("garbage", "", "of no consequence")
+    code, out = portico("completeness", "--books", str(books_path))
+    assert (code, "alarm two-gateways-one-id of gw-0001 stands" in out, "garbage" in out) == (0, True, False)
+    found = json.loads(portico("completeness", "--books", str(books_path), "--json")[1])
+    assert found["alarms"] == [{"gateway": "gw-0001", "code": "two-gateways-one-id"}]
+    assert "stands" not in portico("completeness", "--books", str(books_path), "--gateway", "gw-2")[1]

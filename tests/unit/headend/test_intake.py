@@ -66,6 +66,7 @@ def test_certificate_of_a_message_that_was_forged_is_kept_with_the_first_good_on
 def test_unknown_key_asks_for_the_certificate(refused: Judge, double: GatewayDouble) -> None:
     found = refused(double.more(3, 5))
     assert found.reason is Refusal.UNKNOWN_KEY
+    assert "the collector asks it by itself for its certificate" in found.text
     assert found.ask_cert
     assert not found.authenticated
 
@@ -337,3 +338,12 @@ def test_key_that_was_renewed_is_taken(intake: Intake, keys: Keys) -> None:
     accepted(intake, GatewayDouble(keys.stream("gw-0007"), gateway="gw-0007").hello())
     renewed: SigningKey = keys.stream("gw-0007", force=True)
     accepted(intake, GatewayDouble(renewed, gateway="gw-0007").hello())
+
+
+def test_what_nobody_signed_for_is_told_with_its_topic_and_not_more_of_it_than_fits() -> None:
+    stranger = Refused(Refusal.GARBAGE, "gw-1", "no message of ours")
+    assert stranger.on("portico/v1/gw-1/stream/x/live") == (
+        "no message of ours (on topic 'portico/v1/gw-1/stream/x/live')"
+    )
+    assert len(stranger.on("x" * 65_000)) < 250
+    assert Refused(Refusal.GARBAGE, "gw-1", "a bad row", authenticated=True).on("t") == "a bad row"
