@@ -14,8 +14,9 @@ Config = Annotated[
     Path, typer.Option("--config", "-c", help="The gateway's configuration.", show_default=True)
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document instead of text.")]
-ENVIRONMENT = {"MALLOC_ARENA_MAX": "1"}
-"""One arena for all threads, which take turns anyway: each further one keeps memory from the others."""
+ENVIRONMENT = {"MALLOC_ARENA_MAX": "1", "PYTHONNODEBUGRANGES": "1"}
+"""One arena for all threads, which take turns anyway: each further one keeps memory from the others.  And
+tracebacks name lines without columns: that is half a megabyte."""
 FORGET_S = 30.0
 """How long a running agent has to take up a request to forget; it looks every few seconds."""
 

@@ -107,11 +107,12 @@ def build_site(config: Config, types: Types, learned: Mapping[str, Learned] | No
     """
     groups: list[PollGroup] = []
     faults: list[str] = []
+    alike = _Alike()
     for device in config.devices:
         try:
             known = (learned or {}).get(device.name, NOTHING)
-            for group in _device_groups(config, device, types, len(groups) + 1):
-                groups.append(group.planned(known))
+            for group in _device_groups(config, device, types, len(groups) + 1, alike):
+                groups.append(group.planned(known) if known else group)
         except ConfigError as error:
             faults.append(f'device "{device.name}": {error}')
     if faults:
@@ -120,11 +121,13 @@ def build_site(config: Config, types: Types, learned: Mapping[str, Learned] | No
     return Site(manifest, tuple(groups))
 
 
-def _device_groups(config: Config, device: DeviceConfig, types: Types, number: int) -> list[PollGroup]:
+def _device_groups(
+    config: Config, device: DeviceConfig, types: Types, number: int, alike: "_Alike"
+) -> list[PollGroup]:
     kind = types(device.type)
     line = config.line(device.line)
     return [
-        _poll_group(config, device, line, kind, every_ms, terms, tuple(points), number + index)
+        _poll_group(config, device, line, kind, every_ms, terms, tuple(points), number + index, alike)
         for index, ((every_ms, terms), points) in enumerate(_split(device, kind, types).items())
     ]
 
@@ -157,6 +160,35 @@ def _interval_ms(device: DeviceConfig, override: OverrideConfig | None, point: P
     return next(ms for ms in range(max(first, every_ms), DAY_MS + 1, every_ms) if DAY_MS % ms == 0)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Plan:
+    """How some points of a type are read."""
+
+    requests: tuple[Request, ...]
+    decoder: GroupDecoder
+    """Keeps nothing between rows, so that many devices may share it."""
+    points: tuple[Point, ...]
+    """As the manifest has them, without transformers."""
+
+
+class _Alike:
+    """What devices of one type with the same points have in common: planned and built once."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[object, ...], _Plan] = {}
+
+    def plan(self, points: tuple[PointType, ...], limits: Limits, blocks: tuple[Block, ...]) -> _Plan:
+        """Return how points are read within limits."""
+        # Points and blocks are those of the type, the same objects for each of its devices.
+        key = (tuple(map(id, points)), tuple(map(id, blocks)), limits.max_registers, id(limits.forbidden))
+        found = self._found.get(key)
+        if found is None:
+            requests = learned_plan(points, limits, blocks)
+            shown = _core_points(points, requests, None)
+            found = self._found[key] = _Plan(requests, GroupDecoder(points, requests), shown)
+        return found
+
+
 def _poll_group(
     config: Config,
     device: DeviceConfig,
@@ -166,10 +198,12 @@ def _poll_group(
     terms: tuple[Ownership, ...],
     points: tuple[PointType, ...],
     number: int,
+    alike: _Alike,
 ) -> PollGroup:
     limits = _limits(device, kind)
     blocks = tuple(block for block in kind.blocks if block.count <= limits.span(block.table))
-    requests = learned_plan(points, limits, blocks)
+    plan = alike.plan(points, limits, blocks)
+    requests = plan.requests
     ratios = tuple(one.term for one in device.transformer)
     behind = {point.name: point.ratio for point in points if point.ratio is not None}
     multiplier = Multiplier(points, ratios) if behind and ratios else None
@@ -178,7 +212,7 @@ def _poll_group(
         device=device.name,
         device_type=device.type,
         every_ms=every_ms,
-        points=_core_points(points, requests, multiplier),
+        points=plan.points if multiplier is None else _core_points(points, requests, multiplier),
         owners=terms,
         requests=len(requests),
         phase_ms=device.phase.ms % every_ms,
@@ -192,7 +226,7 @@ def _poll_group(
         unit_id=device.unit_id,
         requests=requests,
         points=points,
-        decoder=GroupDecoder(points, requests),
+        decoder=plan.decoder,
         limits=limits,
         timeout_s=line.timeout.s if given else limits.timeout_ms / 1000,
         pause_s=max(line.pause.ms, limits.pause_ms) / 1000,

@@ -32,6 +32,8 @@ CACHE_KIB: Final = 1024
 """Of a writer: a window of 25,000 readings and its index fit; more gains nothing, and stays taken."""
 FS_IOC_GETVERSION: Final = 2 << 30 | struct.calcsize("l") << 16 | ord("v") << 8 | 1
 """``_IOR('v', 1, long)`` of linux/fs.h, as most machines encode it; elsewhere it fails and says nothing."""
+READ_CACHE_KIB: Final = 256
+"""Of a reader: it goes on from where it was, and hardly ever comes back."""
 BUSY_S: Final = 10.0
 """How long to wait for a person who looks into the file with a tool that locks it."""
 
@@ -53,7 +55,9 @@ def connect(path: Path, *, readonly: bool = False, checkpoint: int = CHECKPOINT_
         timeout=BUSY_S,
     )
     try:
-        if not readonly:
+        if readonly:
+            db.execute(f"PRAGMA cache_size=-{READ_CACHE_KIB}")
+        else:
             db.execute(f"PRAGMA page_size={PAGE_SIZE}")
             journal = db.execute("PRAGMA journal_mode=WAL").fetchone()[0]
             if journal != "wal":
