@@ -22,6 +22,7 @@ from rich.tree import Tree
 from agent.amounts import Duration
 from agent.config import Config, LineConfig, connections, problem, survey_config, types_of, warnings
 from agent.config_rules import Types
+from agent.datadir import data_dir_fault
 from agent.identity import file_faults, identity_warnings
 from agent.learned import Shown, shown, told
 from agent.learnednote import read_note, to_forget, types_by_device
@@ -129,6 +130,12 @@ class Checked:
         return json.dumps({"ok": self.ok, **asdict(self)}, ensure_ascii=False)
 
 
+def _data_dir_faults(tables: Config | None) -> tuple[str, ...]:
+    """Return why the folder of the store could not be used."""
+    fault = "" if tables is None else data_dir_fault(tables.gateway.data_dir)
+    return (f"gateway.toml: gateway data_dir: {fault}",) if fault else ()
+
+
 def _policy_faults(tables: Config | None) -> tuple[str, ...]:
     """Return what is wrong with the root of the policy."""
     if tables is None or tables.policy is None:
@@ -150,7 +157,11 @@ def check(path: Path, at: datetime | None = None) -> Checked:
     except ConfigError as error:
         return Checked(str(path), str(error), error.faults)
     # The files that its tables name are looked at as well: who mends a file wants to hear it once.
-    identity = (*file_faults(survey.identity, now), *_policy_faults(survey.tables))
+    identity = (
+        *_data_dir_faults(survey.tables),
+        *file_faults(survey.identity, now),
+        *_policy_faults(survey.tables),
+    )
     if survey.faults or survey.tables is None:
         faults = (*survey.faults, *identity)
         return Checked(str(path), problem(path, faults), faults)

@@ -180,7 +180,11 @@ def _directories(extra: Sequence[Path]) -> list[Path]:
 def _read(path: Path, place: str) -> DeviceType:
     try:
         document = tomllib.loads(path.read_text("utf-8"), parse_float=_decimal)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        fault = f"{place}: is not UTF-8 text (line {line}): save it as UTF-8"
+        raise ConfigError(fault, (fault,)) from error
+    except (OSError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{place}: cannot be read: {error}", (f"{place}: {error}",)) from error
     faults: list[str] = []
     found = _device_type(document, path.stem, faults)

@@ -429,3 +429,26 @@ def test_a_root_of_the_policy_that_is_none_is_a_fault(desk: Path) -> None:
     (desk / "root.json").write_text("{}")
     (fault,) = check(path).faults
     assert "is no root.json of a policy" in fault
+
+
+@pytest.mark.parametrize(
+    ("data_dir", "fault"),
+    [
+        ("file", "it is no folder"),
+        ("file/below/it", "file is no folder"),
+        ("/proc/nothing", "no folder can be made there"),
+    ],
+)
+def test_data_directory_that_the_start_would_refuse_is_a_fault(desk: Path, data_dir: str, fault: str) -> None:
+    (desk / "file").write_text("")
+    found = check(rewrite(desk, 'data_dir = "var"', f'data_dir = "{data_dir}"'))
+    (told,) = [one for one in found.faults if "data_dir" in one]
+    assert told.startswith("gateway.toml: gateway data_dir: ")
+    assert f"{fault}): name a folder that the agent may make and write" in told
+    assert not found.ok
+
+
+def test_check_leaves_nothing_in_a_data_directory_and_makes_none(desk: Path) -> None:
+    before = sorted(desk.rglob("*"))
+    assert check(desk / "gateway.toml").ok
+    assert sorted(desk.rglob("*")) == before

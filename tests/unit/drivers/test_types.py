@@ -272,7 +272,7 @@ def test_file_without_sense_is_refused(tmp_path: Path, text: str, sentence: str)
 
 def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
     (tmp_path / "toy.toml").write_bytes(b"\xff\xfe")
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match="not UTF-8 text"):
         load_type("toy", [tmp_path])
 
 
@@ -314,3 +314,13 @@ def test_documented_sections_of_a_point_are_read(tmp_path: Path) -> None:
     assert limit.limits == "0 or 6 to 16"
     assert limit.hold_register is not None
     assert limit.hold_register.max == Decimal("65.535")
+
+
+def test_file_that_is_not_utf_8_is_told_with_its_line_and_what_to_do(tmp_path: Path) -> None:
+    text = GOOD.replace("A toy", "Z\u00e4hler").encode("latin-1")
+    (tmp_path / "toy.toml").write_bytes(text)
+    with pytest.raises(
+        ConfigError, match=r"toy\.toml: is not UTF-8 text \(line 6\): save it as UTF-8"
+    ) as raised:
+        load_type("toy", (tmp_path,))
+    assert raised.value.faults == (str(raised.value),)
