@@ -1,6 +1,6 @@
 """A thin gateway, sound or broken on purpose: it proves that the conformance report judges others too.
 
-    python -m simulator.peers.gateway SITE [--defect old-value|late-answer|same-epoch|believing|no-offset]
+    python -m simulator.peers.gateway SITE [--defect NAME]
 
 Written from docs/wire.md on `core` alone, for one entity and the devices of a `site.json`
 (docs/conformance.md). A thread for each device polls, one writes and sends. Without a defect it keeps every
@@ -10,7 +10,8 @@ line of the report; each defect is one that real programs have:
 - `late-answer`: the next frame that comes is taken for the answer, whatever request it belongs to;
 - `same-epoch`: a new start goes on under the old epoch, after the last sequence of it;
 - `believing`: confirmations are taken without their signature being checked;
-- `no-offset`: an answer is said to have come at its tick.
+- `no-offset`: an answer is said to have come at its tick;
+- `acknowledged`: after a kill, what the broker had acknowledged is taken for confirmed.
 
 Not here: control, alarms, quotas, pruning, several entities: it is no product.
 """
@@ -52,12 +53,13 @@ from simulator.peers.gatewaystore import GatewayStore
 from simulator.peers.polling import Poll, Poller, manifest_of, now_ms
 from simulator.peers.trust import Key, Trust, tls
 
-DEFECTS: Final = ("old-value", "late-answer", "same-epoch", "believing", "no-offset")
+DEFECTS: Final = ("old-value", "late-answer", "same-epoch", "believing", "no-offset", "acknowledged")
 MOST_RECORDS: Final = 200
 MOST_FLIGHTS: Final = 50
 QUEUE: Final = 1000
 START: Final = b'{"type":"start",'
 SESSION_S: Final = 86_400
+ACKNOWLEDGED_S: Final = 2.0
 
 
 @dataclass
@@ -118,6 +120,9 @@ class Gateway:
         else:
             self._epoch = new_epoch()
             self._store.begin(self._epoch)
+        if self._defect == "acknowledged" and ended == "crash":
+            for epoch, first, last in self._store.acknowledged():
+                self._held.setdefault(epoch, RangeSet()).add(first, last)
         seq = self._store.last(self._epoch)
         start = Start(
             seq=seq + 1,
@@ -258,7 +263,13 @@ class Gateway:
         )
         self._told.cert = self._told.manifest = self._told.want_cert = False
         topic = str(StreamTopic(self._id, self._entity, lane))
-        self._client.publish(topic, seal(topic, encode_stream(header, rows, records), self._key), qos=1)
+        sent = self._client.publish(
+            topic, seal(topic, encode_stream(header, rows, records), self._key), qos=1
+        )
+        if self._defect == "acknowledged":
+            sent.wait_for_publish(ACKNOWLEDGED_S)
+            if sent.is_published():
+                self._store.acknowledge(epoch, first, last)
 
     # --- what comes back
 

@@ -11,6 +11,7 @@ from typing import Final
 
 from core.ranges import RangeSet
 
+MOST_NOTED: Final = 100
 SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS epoch (no INTEGER PRIMARY KEY, name TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS record (
@@ -83,6 +84,14 @@ class GatewayStore:
         self._write("taken", [books, n])
         self._write("held", {epoch: list(ranges) for epoch, ranges in held.items()})
         self._db.execute("COMMIT")
+
+    def acknowledged(self) -> list[tuple[str, int, int]]:
+        """Return what was noted as acknowledged."""
+        return [tuple(one) for one in self._read("acknowledged", [])]
+
+    def acknowledge(self, epoch: str, first: int, last: int) -> None:
+        """Note that the broker acknowledged a message."""
+        self._write("acknowledged", [*self.acknowledged()[-MOST_NOTED:], (epoch, first, last)])
 
     def stopped(self) -> bool:
         """Tell whether the life before ended in order, and forget it."""

@@ -33,6 +33,7 @@ AGENTS = {
     "same-epoch": {"A-20", "A-22", "A-23"},
     "believing": {"A-51", "A-52", "A-53", "A-58"},
     "no-offset": {"A-31", "A-32"},
+    "acknowledged": {"A-73"},
 }
 HEADENDS = {
     "early": {"H-60", "H-65"},
