@@ -6,7 +6,8 @@ frames behind a bad one can be verified from what the bad one says.
 
 What a power cut or a failed flush leaves is no damage: of the last transaction any part may be there, as no
 later one begins before the drive has acknowledged it.  So the log counts as damaged only where a bad frame is
-followed by an unbroken run of good ones in which a second transaction was committed.
+followed by an unbroken run of good ones in which a second transaction was committed, or where one flipped
+bit explains a bad frame.
 
 Source: "Database File Format", sqlite.org/fileformat2.html, section 4; "WAL-mode File Format",
 sqlite.org/walformat.html, section 2.1.  Relies on the place of ``mxFrame`` in the shared memory beside the
@@ -22,6 +23,7 @@ import sys
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
@@ -37,6 +39,8 @@ _FRAME: Final = struct.Struct(">2I2I2I")
 _INDEX: Final = struct.Struct("=3I4xI")
 """Begin of the index: version, unused, changes, flags, and mxFrame, in the machine's order of bytes."""
 WORD: Final = 0xFFFFFFFF
+MAX_TRIES: Final = 64
+"""Bad frames of a log in which the one flipped bit is looked for."""
 Pair = tuple[int, int]
 
 
@@ -73,6 +77,10 @@ class _Frame(NamedTuple):
     size: int
     """Pages of the file after a commit; 0 in the middle of one, and where nothing of the log lies."""
     good: bool
+    flipped: bool
+    """One bit is not what was written; in a good frame it is put right."""
+    content: bytes
+    """Page number and size, as in the frame's header, and the page."""
 
 
 @contextlib.contextmanager
@@ -156,21 +164,85 @@ def _commits_behind(file: BinaryIO, head: _Head, known: int) -> bool:
 
 def _frames(file: BinaryIO, head: _Head, known: int) -> Iterator[_Frame]:
     """Yield the frames behind the known ones, each verified from what the one before it says."""
-    before = head.sum
+    seeds: tuple[Pair, ...] = (head.sum,)
     if known and (found := _frame_header(file, known)):
-        before = found[4:6]
-    number = known + 1
+        seeds = (found[4:6],)
+    number, tries = known + 1, MAX_TRIES
     while len(content := os.pread(file.fileno(), FRAME, WAL_HEADER + (number - 1) * FRAME)) == FRAME:
-        page, size, *rest = _FRAME.unpack(content[:FRAME_HEADER])
-        salts, sum_ = (rest[0], rest[1]), (rest[2], rest[3])
-        good = (
-            page > 0
-            and salts == head.salts
-            and _sum_of_frame(content[:8], content[FRAME_HEADER:], before, head.big) == sum_
-        )
-        yield _Frame(number, page, size if salts == head.salts else 0, good)
-        before = sum_
+        *_, one, two, three, four = _FRAME.unpack(content[:FRAME_HEADER])
+        salts, told, content = (one, two), (three, four), content[:8] + content[FRAME_HEADER:]
+        computed, good = seeds[0], False
+        for seed in seeds:
+            computed = checksum_of(content, seed, head.big)
+            good = salts == head.salts and computed == told
+            if good:
+                break
+        flipped, seeds = False, (told,)
+        if not good and tries:
+            tries -= 1
+            aside = _bits((*salts, *told), (*head.salts, *computed)) == 1  # in the header, beside the content
+            written = _one_bit_back(content, computed, told, head.big) if salts == head.salts else []
+            flipped, good = aside or bool(written), aside + len(written) == 1
+            content = written[0] if good and written else content
+            seeds = (told, computed) if aside else seeds
+        page, size = struct.unpack(">2I", content[:8])
+        ours = good or salts == head.salts
+        yield _Frame(number, page, size if ours else 0, good and page > 0, flipped, content)
         number += 1
+
+
+def _bits(some: tuple[int, ...], others: tuple[int, ...]) -> int:
+    return sum((one ^ other).bit_count() for one, other in zip(some, others, strict=True))
+
+
+class _Weight(NamedTuple):
+    """What adding 1 to a word of a frame adds to both halves of its checksum, and how to go back."""
+
+    one: int
+    two: int
+    half: int
+    """The half whose weight is odd; one of both is."""
+    inverse: int
+    """Of that weight, modulo 2^32."""
+
+
+@cache
+def _weights() -> tuple[_Weight, ...]:
+    """Return the weights of the words of a frame, in order.  The checksum is linear."""
+    found: list[_Weight] = []
+    pair = [(0, 1), (1, 1)]  # of the last two words, backwards
+    for _ in range((8 + PAGE_SIZE) // 8):
+        for one, two in pair:
+            half = 0 if one & 1 else 1
+            found.append(_Weight(one, two, half, pow((one, two)[half], -1, 1 << 32)))
+        pair = [(one + two & WORD, one + 2 * two & WORD) for one, two in pair]
+    return tuple(reversed(found))
+
+
+def _one_bit_back(content: bytes, computed: Pair, told: Pair, big: bool) -> list[bytes]:
+    """Return what may have been written if one bit was flipped; nothing where no bit explains the checksum.
+
+    That one explains it by chance: some 30,000 to 2^64.  Which one is sure only for the lower bits of a
+    word; the checksum weighs high ones in many words alike, then two of them are returned.
+    """
+    lacks = told[0] - computed[0] & WORD, told[1] - computed[1] & WORD
+    words = array("I", content)
+    if big != (sys.byteorder == "big"):
+        words.byteswap()
+    found = []
+    for at, (one, two, half, inverse) in enumerate(_weights()):
+        change = lacks[half] * inverse & WORD
+        if (one * change & WORD, two * change & WORD) != lacks:
+            continue
+        right = words[at] + change & WORD
+        if (words[at] ^ right).bit_count() == 1:
+            place = 4 * at
+            found.append(
+                content[:place] + right.to_bytes(4, "big" if big else "little") + content[place + 4 :]
+            )
+            if len(found) > 1:
+                break
+    return found
 
 
 def _ends(file: BinaryIO, head: _Head, known: int) -> tuple[int, int]:
@@ -180,12 +252,14 @@ def _ends(file: BinaryIO, head: _Head, known: int) -> tuple[int, int]:
     commits = 1 if broken else 0
     read, last = known, 0
     for frame in _frames(file, head, known):
-        if not frame.good:
+        if frame.flipped:  # no power cut does that: what was begun here was written to its end
+            broken, commits = True, commits if broken else 1
+        elif not frame.good:
             broken, commits = True, 0
         commits += frame.size > 0
         if frame.good and frame.size and not broken:
             read = frame.number
-        if frame.good and frame.size and broken and commits > 1:
+        if (frame.good or frame.flipped) and frame.size and broken and commits > 1:
             last = frame.number
     return read, last
 
@@ -203,14 +277,11 @@ def checksum_of(content: bytes, seed: Pair, big: bool) -> Pair:
     return one, two
 
 
-def _sum_of_frame(begin: bytes, page: bytes, seed: Pair, big: bool) -> Pair:
-    return checksum_of(page, checksum_of(begin, seed, big), big)
-
-
 def mend_log(aside: Path) -> Path:
     """Give a file that was set aside a log that SQLite reads to its end; return the log as it was.
 
-    Bad frames are left out: SQLite would believe them, a record among them is found by its own checksum.
+    A bit that flipped is put right where the checksum tells which; other bad frames are left out: SQLite
+    would believe them, and a record among them is found by its own checksum.
     Interrupted at any step, it goes on when called again.
     """
     log = wal_of(aside)
@@ -241,9 +312,7 @@ def _write_mended(file: BinaryIO, head: _Head, last: int, mended: Path) -> None:
                 break
             if not frame.good:
                 continue
-            content = os.pread(file.fileno(), FRAME, WAL_HEADER + (frame.number - 1) * FRAME)
-            page = content[FRAME_HEADER:]
-            sum_ = _sum_of_frame(content[:8], page, sum_, head.big)
-            out.write(_FRAME.pack(frame.page, frame.size, *head.salts, *sum_) + page)
+            sum_ = checksum_of(frame.content, sum_, head.big)
+            out.write(_FRAME.pack(frame.page, frame.size, *head.salts, *sum_) + frame.content[8:])
         out.flush()
         os.fsync(out.fileno())

@@ -54,6 +54,13 @@ def flip(path: Path, place: int, bit: int = 3) -> None:
     path.write_bytes(content)
 
 
+def garble(path: Path, place: int) -> None:
+    """Put something else in the place of 512 bytes, as a sector that was not written."""
+    content = bytearray(path.read_bytes())
+    content[place : place + 512] = random.Random(place).randbytes(512)
+    path.write_bytes(content)
+
+
 @pytest.fixture
 async def killed(tmp_path: Path) -> Path:
     """The directory of a life that was killed, all of it in the logs; each row was a commit."""
@@ -229,12 +236,44 @@ def test_last_transaction_of_which_a_part_is_missing_is_no_damage(tmp_path: Path
     whole = log.read_bytes()
     for number in range(before + 1, len(sizes) + 1):
         log.write_bytes(whole)
-        flip(log, frame(number) + 2000)
+        garble(log, frame(number) + 2000)
         assert cut_at_start(path) is None
     log.write_bytes(whole)
-    flip(log, frame(before) + 2000)
+    garble(log, frame(before) + 2000)
     read = max(at for at, (_, size) in enumerate(sizes[: before - 1], 1) if size)
     assert cut_at_start(path) == (read, len(sizes))
+
+
+@pytest.mark.parametrize("back", [0, 1, 2])
+def test_one_flipped_bit_is_put_right_also_in_the_last_transaction(tmp_path: Path, back: int) -> None:
+    path, log = tmp_path / "a.db", tmp_path / "a.db-wal"
+    transactions(path, 5)
+    as_it_was = log.read_bytes()
+    many = len(frames_in(as_it_was))
+    for place in (2, 24, 25, 29, 2000, FRAME - 7, 18, 19, *([8, 15] if back else [])):
+        for bit in (0, 7):
+            log.write_bytes(as_it_was)
+            flip(log, frame(many - back) + place, bit)
+            found = cut_at_start(path)
+            assert found is not None, (place, bit)
+            assert found[1] == many
+            kept = mend_log(path)
+            assert log.read_bytes() == as_it_was[: frame(many + 1)], (place, bit)
+            kept.unlink()
+
+
+def test_high_bit_of_which_nobody_knows_where_it_flipped_is_damage_and_its_frame_left_out(
+    tmp_path: Path,
+) -> None:
+    path, log = tmp_path / "a.db", tmp_path / "a.db-wal"
+    transactions(path, 5)
+    many = len(frames_in(log.read_bytes()))
+    flip(log, frame(many - 1) + 24 + 403, 7)
+    found = cut_at_start(path)
+    assert found is not None
+    assert found[1] == many
+    mend_log(path)
+    assert len(frames_in(log.read_bytes())) == many - 1
 
 
 def test_frames_of_an_earlier_log_behind_the_end_are_no_damage(tmp_path: Path) -> None:
@@ -264,7 +303,7 @@ def test_log_of_zeros_is_no_damage(tmp_path: Path) -> None:
 def test_mending_that_was_interrupted_goes_on(tmp_path: Path, step: str) -> None:
     path, log = tmp_path / "a.db", tmp_path / "a.db-wal"
     transactions(path, 20)
-    flip(log, frame(10) + 2000)
+    garble(log, frame(10) + 2000)
     as_it_was = log.read_bytes()
     mended, kept = tmp_path / "a.db.mended-wal", tmp_path / "a.db.damaged-wal"
     if step == "half written":
@@ -327,16 +366,20 @@ async def test_audit_that_was_set_aside_half_is_never_gone_on_with_without_its_l
         assert db.execute("SELECT count(*) FROM event").fetchone() == (0,)
 
 
-@pytest.mark.parametrize("seed", range(8))
-async def test_after_any_flips_in_the_log_every_record_is_there_or_told(killed: Path, seed: int) -> None:
+@pytest.mark.parametrize("seed", range(12))
+async def test_after_any_damage_in_the_log_every_record_is_there_or_told(killed: Path, seed: int) -> None:
     rng = random.Random(seed)
     everything = ids_of(killed)
     log = killed / "readings.db-wal"
     many = len(frames_in(log.read_bytes()))
-    flips = rng.randint(1, 5)
-    for _ in range(flips):
-        flip(log, rng.randrange(frame(many - 8)), rng.randrange(8))
+    hurts = rng.randint(1, 5)
+    for _ in range(hurts):
+        if seed % 2:
+            garble(log, rng.randrange(frame(many - 8)))
+        else:
+            flip(log, rng.randrange(frame(many - 8)), rng.randrange(8))
     there = await salvaged_ids(killed, max(everything))
-    assert len(everything - there) <= flips
+    if seed % 2 == 0:
+        assert len(everything - there) <= hurts
     async with opened(killed) as store:
         assert store.ended_before == "stop"
