@@ -8,11 +8,12 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from core.errors import StoreError
 
 STALE_S = 15.0
+_LINE_COLUMNS = ("line", "rows", "requests", "overruns", "failures", "silent devices")
 VAGUE_PPM = 1000.0
 """No clock is so bad: a drift that is known no better is not known; ours."""
 SHARP_PPM = 100.0
@@ -146,7 +147,7 @@ def show(state: Status, age_s: float, runs: bool) -> None:
 
 
 def _lines(console: Console, lines: dict[str, _LineState]) -> None:
-    table = Table("line", "rows", "requests", "overruns", "failures", "silent devices")
+    table = Table(*(Column(name, overflow="fold") for name in _LINE_COLUMNS))
     for name, line in lines.items():
         failures = ", ".join(f"{reason} {count}" for reason, count in line.failures.items())
         table.add_row(
@@ -210,9 +211,8 @@ def _policy(console: Console, policy: _PolicyState | None) -> None:
 
 def _routes(console: Console, state: Status) -> None:
     up = {name: broker.connected for name, broker in state.brokers.items()}
-    table = Table(
-        "route", "entity", "waiting", "unconfirmed", "messages", "confirmations", "resent", "refused"
-    )
+    names = ("route", "entity", "waiting", "unconfirmed", "messages", "confirmations", "resent", "refused")
+    table = Table(*(Column(name, overflow="fold") for name in names))
     for name, route in state.routes.items():
         table.add_row(
             name,

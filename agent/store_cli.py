@@ -18,8 +18,8 @@ from typing import Annotated, Final, TextIO
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
+from agent.folding import folding
 from agent.store.look import Look, Seen, SeenRow
 from agent.store.recordfile import Stored
 from agent.store.registers import RegisterLook
@@ -115,7 +115,7 @@ def _show_stats(found: dict[str, object]) -> None:
         f"an agent {'is running' if runs else 'does not run'} here",
         soft_wrap=True,
     )
-    table = Table("group", "device", "every ms", "rows", "first", "last")
+    table = folding("group", "device", "every ms", "rows", "first", "last")
     groups = found["groups"]
     assert isinstance(groups, list)
     for group in groups:
@@ -124,13 +124,13 @@ def _show_stats(found: dict[str, object]) -> None:
     routes = found["routes"]
     assert isinstance(routes, list)
     if routes:
-        table = Table("route", "entity", "books", "confirmation", "unconfirmed records")
+        table = folding("route", "entity", "books", "confirmation", "unconfirmed records")
         for route in routes:
             table.add_row(*(str(value) for value in route.values()))
         console.print(table)
     sizes = found["bytes"]
     assert isinstance(sizes, dict)
-    table = Table("part", "bytes")
+    table = folding("part", "bytes")
     for part, size in sizes.items():
         table.add_row(part.replace("_", " "), f"{size:,}")
     console.print(table)

@@ -69,12 +69,12 @@ def _show(found: Completeness, console: Console) -> None:
         return
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("gateway", "group"):
-        table.add_column(name)
+        table.add_column(name, overflow="fold")
     for name in ("due", "rows", "in gaps", "unreported", "%"):
-        table.add_column(name, justify="right")
-    table.add_column("from")
-    table.add_column("to")
-    table.add_column("gaps")
+        table.add_column(name, justify="right", overflow="fold")
+    table.add_column("from", overflow="fold")
+    table.add_column("to", overflow="fold")
+    table.add_column("gaps", overflow="fold")
     for one in found.groups:
         reasons = " ".join(f"{reason} {ticks}" for reason, ticks in sorted(one.told.items()))
         table.add_row(

@@ -129,3 +129,14 @@ def test_status_that_is_none_is_told_with_what_to_do(config: Path, raw: bytes, m
     assert "no agent runs: start it" in str(error)
     with an_agent_holding(path.parent):
         assert "ask again" in str(run("status", "-c", config, *more).exception)
+
+
+def test_names_are_folded_and_never_cut_in_a_narrow_terminal(config: Path) -> None:
+    write_status(config.parent / "var", time.time_ns() // 1_000_000)
+    path = config.parent / "var" / "status.json"
+    names = ("waiting_records", "unconfirmed_bytes", "messages", "confirmations", "resent", "refused")
+    route = {"entity": "distribution.example", **dict.fromkeys(names, 1_234_567)}
+    path.write_text(json.dumps({**json.loads(path.read_text()), "routes": {"the-dso-route": route}}))
+    result = CliRunner().invoke(app, ["status", "-c", str(config)], env={"COLUMNS": "80"})
+    assert "1234" in result.output
+    assert "\u2026" not in result.output
