@@ -5,12 +5,13 @@ import json
 from pathlib import Path
 
 import pytest
+from securesystemslib.signer import SSlibKey
 
 from policies.trust.agreement import EVER, OWNERS, Consent, Named, Validity, agreement, digest, seal_consent
 from policies.trust.bounds import POLICY_PATH
 from policies.trust.ceremony import put_part, set_consent_keys, with_owners
 from policies.trust.contents import Table
-from policies.trust.held import Held
+from policies.trust.held import Held, held
 from policies.trust.refusals import PolicyRefused
 from tests.support.policy_world import AGGREGATOR, ESCO, UTILITY, World, assignment, grant, pair
 
@@ -236,3 +237,53 @@ def test_validity_without_bounds_is_for_ever_and_the_wrong_way_round_is_refused(
 
 def test_a_grant_is_named_by_the_sha256_of_its_bytes() -> None:
     assert digest(b"{}") == "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
+
+
+def test_a_set_without_a_policy_has_no_grants_and_an_entity_without_a_list_agreed_to_nothing(
+    world: World,
+) -> None:
+    found = world.load()
+    assert found is not None
+    left = {path: raw for path, raw in found.verified.documents.items() if path != POLICY_PATH}
+    assert agreement(dataclasses.replace(found.verified, documents=left)).grants == {}
+    left = {path: raw for path, raw in found.verified.documents.items() if not path.endswith("agreed.json")}
+    alone = agreement(dataclasses.replace(found.verified, documents=left))
+    assert alone.parties("g-wh", 1) == {UTILITY}
+
+
+@pytest.mark.parametrize("change", [{"revision": 2}, {"grant": "g-none"}])
+def test_a_consent_to_what_is_not_in_force_does_not_count(world: World, change: dict[str, object]) -> None:
+    service = portal(world, OWNER)
+    plain = world.consent(OWNER, "g-wh")
+    fields = {name: getattr(plain, name) for name in plain.__struct_fields__}
+    named = Named(str(change.get("grant", "g-wh")), plain.grants[0].sha256, 2 if "revision" in change else 1)
+    record = service.record(Consent(**{**fields, "grants": [*plain.grants, named]}))
+    found = world.give(world.assign(consenting(["g-wh"]), record).raw)
+    assert found.assignment is not None
+    listed = json.loads(found.assignment.document)
+    listed["consent"][0] |= change
+    given = dataclasses.replace(found.assignment, document=json.dumps(listed).encode())
+    assert counted(held(found.verified, given)) == []
+
+
+@pytest.mark.parametrize("owners", [None, "cust-0815", ["*"], [7], []])
+def test_a_consent_key_signs_for_those_alone_that_it_is_listed_for(world: World, owners: object) -> None:
+    key = pair("portal")
+    listed = key.public.to_dict() | ({} if owners is None else {OWNERS: owners})
+    fresh = SSlibKey.from_dict(key.public.keyid, listed)
+    set_consent_keys(world.repository, [fresh], world.now_ms)
+    world.sign_all()
+    world.refresh()
+    record = Portal(world, key).record(world.consent(OWNER, "g-wh"))
+    assert counted(world.give(world.assign(consenting(["g-wh"]), record).raw)) == []
+
+
+def test_a_record_without_a_sense_is_as_if_it_were_not_there(world: World) -> None:
+    service = portal(world, OWNER)
+    plain = world.consent(OWNER, "g-wh")
+    fields = {name: getattr(plain, name) for name in plain.__struct_fields__}
+    odd = service.record(Consent(**{**fields, "valid": Validity("tomorrow")}))
+    good = service.record(plain)
+    assert counted(
+        world.give(world.assign(consenting(["g-wh"]), b"{}", odd, b'{"payload":1}', good).raw)
+    ) == ["g-wh"]

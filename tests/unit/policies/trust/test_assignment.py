@@ -96,6 +96,10 @@ def test_it_needs_at_least_its_version_of_the_policy() -> None:
     assert opened(sealed(), policy_version=3).policy_version == 2
 
 
+def test_it_is_for_one_gateway() -> None:
+    assert why(sealed(gateway="gw-2")) is Why.OTHER_GATEWAY
+
+
 def test_without_any_key_it_is_unsigned() -> None:
     assert why(sealed(), {}) is Why.UNSIGNED
 

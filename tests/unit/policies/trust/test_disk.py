@@ -10,7 +10,16 @@ from pathlib import Path
 
 import pytest
 from securesystemslib.signer import CryptoSigner
-from tuf.api.metadata import DelegatedRole, Metadata, MetaFile, Root, Snapshot, Targets, Timestamp
+from tuf.api.metadata import (
+    DelegatedRole,
+    Delegations,
+    Metadata,
+    MetaFile,
+    Root,
+    Snapshot,
+    Targets,
+    Timestamp,
+)
 
 from policies.trust.bounds import ISSUED, POLICY_PATH
 from policies.trust.ceremony import rotate
@@ -320,9 +329,19 @@ def test_a_roster_outside_of_the_entitys_folder_is_not_looked_for(disk: Disk) ->
     role = disk.targets(ESCO)
     for path in (POLICY_PATH, "entities/aggr1/roster.json", f"entities/{ESCO}/deep/roster.json"):
         role.signed.targets[path] = role.signed.targets[f"entities/{ESCO}/roster.json"]
+    before = verify_set(disk.read, disk.world.built_in).documents
     disk.put(ESCO, role)
     disk.link(ESCO)
-    disk.prove()
+    assert verify_set(disk.read, disk.world.built_in).documents == before
+
+
+def test_an_entity_that_hands_on_what_was_handed_to_it_is_refused(disk: Disk) -> None:
+    role, friend = disk.targets(ESCO), pair("friend").public
+    roles = {"friend": DelegatedRole("friend", [friend.keyid], 1, True, [f"entities/{ESCO}/*"])}
+    role.signed.delegations = Delegations({friend.keyid: friend}, roles)
+    disk.put(ESCO, role)
+    disk.link(ESCO)
+    assert disk.why() is Why.OUTSIDE
 
 
 def test_a_whole_delivery_is_proved_as_the_disk_is(disk: Disk) -> None:

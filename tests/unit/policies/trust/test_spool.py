@@ -60,6 +60,12 @@ def test_a_bundle_that_is_none_does_not_hide_the_timestamp(tmp_path: Path) -> No
     assert [dict(files) for files in offer.sets] == [{NAME: stamp(1)}]
 
 
+def test_a_bundle_that_is_none_is_an_offer_of_nothing_with_its_reason(tmp_path: Path) -> None:
+    (offer,) = spool_of(tmp_path, b"garbage", None).offers()
+    assert offer.sets == ()
+    assert offer.unread is not None
+
+
 def test_the_same_again_is_no_news_also_after_a_restart(tmp_path: Path) -> None:
     spool = Spool(tmp_path, ("mqtt",))
     assert spool.put("mqtt", Place.TIMESTAMP, stamp(1))
@@ -90,6 +96,7 @@ def test_what_nobody_of_ours_left_is_taken_away(tmp_path: Path) -> None:
 def test_a_source_that_is_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError):
         Spool(tmp_path, ("a/b",))
+    Spool(tmp_path, tuple(f"s{number}" for number in range(MOST_SOURCES)))
     with pytest.raises(ValueError):
         Spool(tmp_path, tuple(f"s{number}" for number in range(MOST_SOURCES + 1)))
     with pytest.raises(ValueError):

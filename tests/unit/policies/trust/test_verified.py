@@ -105,6 +105,8 @@ def test_more_entities_than_there_is_room_for_are_refused(
     with pytest.raises(PolicyRefused) as caught:
         verify_files(files, world.built_in)
     assert caught.value.why is Why.TOO_LARGE
+    monkeypatch.setattr(module, "MOST_ENTITIES", 2)
+    verify_files(files, world.built_in)
 
 
 def test_more_documents_than_there_is_room_for_are_refused(
