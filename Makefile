@@ -138,8 +138,10 @@ test: setup-test  ## all tests, e.g. ARGS="-m 'not field'" or ARGS="tests/unit/c
 	# The field tests wait for processes most of the time: the others run beside them, and give way.
 	mkdir -p var
 	echo "test: all tests; those without processes run beside the field tests and are shown after them"
-	nice -n 10 $(VENV)/bin/python -m pytest -ra -m 'not field' >var/test-unit.log 2>&1 &
+	set -m  # a job of its own: else it would ignore SIGINT, which some tests send
+	nice -n 10 $(VENV)/bin/python -m pytest -ra -m 'not field' >var/test-unit.log 2>&1 </dev/null &
 	beside=$$!
+	set +m
 	trap 'kill "$$beside" 2>/dev/null || true' EXIT
 	status=0
 	$(VENV)/bin/python -m pytest -ra -m field || status=1
