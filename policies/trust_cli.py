@@ -42,7 +42,7 @@ from policies.trust.dsse import keys_in
 from policies.trust.files import write_whole
 from policies.trust.instants import instant_text
 from policies.trust.keys import Algorithm, KeyPair, generate, write
-from policies.trust.publishing import publish
+from policies.trust.publishing import assignments_in, publish
 from policies.trust.repository import Repository, holders
 from policies.trust_options import (
     AsJson,
@@ -225,7 +225,10 @@ def grant(
 @app.command("assign", epilog="Example: portico policy assign policy gw-0001 gw-0001.toml")
 def assign_command(
     base: Base,
-    gateway: Annotated[str, typer.Argument(help="Id of the gateway.")],
+    gateway: Annotated[
+        str | None,
+        typer.Argument(metavar="[GATEWAY]", help="Id of the gateway; with --again: all without it."),
+    ] = None,
     file: Annotated[
         Path | None,
         typer.Argument(metavar="[FILE]", help="Devices, owners, selected grants, opt-outs; TOML."),
@@ -240,22 +243,31 @@ def assign_command(
 ) -> None:
     """Say which grants count at one gateway: it can only select and narrow."""
     repository = Repository(base)
-    if (file is None) != again:
-        raise ConfigError("give a FILE with what is assigned, or --again for the same as before")
-    document = read_part(file) if file is not None else _before(repository, gateway)
-    records = tuple(bytes_of(path) for path in consent or ())
+    if (file is None) != again or (gateway is None and not again):
+        raise ConfigError("give GATEWAY and a FILE with what is assigned, or --again for the same as before")
     listed = keys_in(repository.document(ASSIGNMENT_KEYS_PATH), "the assignment keys")
     found = key or keys_here(base, listed)
     if not found:
         raise ConfigError("the key for assignments is not in this folder: give it with --key")
     (pair,) = key_pairs(found[:1], pass_phrase_file)
-    made = assign(repository, gateway, document, pair, records, now_ms())
-    waits = f", once version {made.policy_version} of the policy is in force" if repository.drafts() else ""
+    records = tuple(bytes_of(path) for path in consent or ())
+    made = []
+    for one in sorted(assignments_in(repository)) if gateway is None else [gateway]:
+        document, before = (read_part(file), ()) if file is not None else _before(repository, one)
+        made.append(assign(repository, one, document, pair, records or before, now_ms()))
+    waits = (
+        f", once version {made[0].policy_version} of the policy is in force" if repository.drafts() else ""
+    )
+    until = instant_text(min(one.expires_ms for one in made)) if made else ""
     Told(
-        f"Assignment {made.sequence} of {gateway} is signed, good until "
-        f"{instant_text(made.expires_ms)}{waits}.",
+        f"Assignment {made[0].sequence} of {made[0].gateway} is signed, good until {until}{waits}."
+        if len(made) == 1
+        else f"{len(made)} assignments are signed{f', good until {until}{waits}' if made else ''}.",
         (f"portico policy publish {base}",),
-        more={"gateway": gateway, "sequence": made.sequence, "policy_version": made.policy_version},
+        more={
+            "assignments": {one.gateway: one.sequence for one in made},
+            "policy_version": repository.latest_targets().version,
+        },
     ).show(as_json)
 
 
@@ -368,13 +380,15 @@ def rotate_command(
 # --- inside
 
 
-def _before(repository: Repository, gateway: str) -> Table:
+def _before(repository: Repository, gateway: str) -> tuple[Table, tuple[bytes, ...]]:
+    """Return what was assigned before, and the consents that came with it."""
     found = present_assignment(repository, gateway)
     if found is None:
         raise ConfigError(f"{gateway} has no assignment yet: give a FILE with what is assigned")
-    head = found[1].get("assignment")
+    document, consents = found
+    head = document.get("assignment")
     kept = {key: head[key] for key in ("groups",) if isinstance(head, dict) and key in head}
-    return {**found[1], "assignment": kept}
+    return {**document, "assignment": kept}, consents
 
 
 def _versions_of_keys(base: Path, role: str) -> list[int]:

@@ -15,7 +15,13 @@ from policies.trust.bounds import LONGEST_BUNDLE, LONGEST_ROOT, ROOT, SNAPSHOT, 
 from policies.trust.bundle import unpack
 from policies.trust.files import write_whole
 from policies.trust.instants import instant_text
-from policies.trust.publishing import Publication, publish, verify_files, write_publication
+from policies.trust.publishing import (
+    Publication,
+    assignments_to_renew,
+    publish,
+    verify_files,
+    write_publication,
+)
 from policies.trust.repository import Repository
 from policies.trust_options import AsJson, bytes_of, key_pairs, keys_here, now_ms
 from policies.trust_told import Told, all_standings, grants_told, next_steps, running_out
@@ -43,6 +49,7 @@ def publish_to(
         (
             *next_steps(repository, base),
             *running_out(standings, base, now_ms()),
+            *_late(assignments_to_renew(repository, now_ms()), base),
             f"again tomorrow, so that gateways know it is the newest: portico policy publish {base}",
         ),
         made.waiting,
@@ -55,6 +62,13 @@ def publish_to(
             "folder": str(folder),
         },
     ).show(as_json)
+
+
+def _late(gateways: Sequence[str], base: Path) -> tuple[str, ...]:
+    if not gateways:
+        return ()
+    some = ", ".join(gateways[:10]) + (f" and {len(gateways) - 10} more" if len(gateways) > 10 else "")
+    return (f"void, or running out: the assignments of {some}: portico policy assign {base} --again",)
 
 
 def _online(repository: Repository) -> set[str]:

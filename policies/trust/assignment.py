@@ -127,12 +127,28 @@ def open_assignment(raw: bytes, keys: Mapping[str, Key], gateway: str, policy_ve
     )
 
 
-def read_unverified(raw: bytes) -> tuple[int, bytes]:
-    """Return number and document of an assignment without asking who signed it: for those who made it."""
+@dataclass(frozen=True, slots=True)
+class Made:
+    """An assignment as those who made it read it: nothing of it is verified."""
+
+    sequence: int
+    expires_ms: int
+    keys: frozenset[str]
+    """Ids of the keys that are said to have signed it."""
+    document: bytes
+    consents: tuple[bytes, ...]
+
+
+def read_unverified(raw: bytes) -> Made:
+    """Return an assignment without asking who signed it: for those who made it."""
     with translated("the assignment"):
-        envelope = json.loads(bytes(msgspec.json.decode(raw, type=_Message).assignment))
+        message = msgspec.json.decode(raw, type=_Message)
+        envelope = json.loads(bytes(message.assignment))
         document = base64.b64decode(envelope["payload"], validate=True)
-        return msgspec.json.decode(document, type=_Document).assignment.sequence, document
+        head = msgspec.json.decode(document, type=_Document).assignment
+        keys = frozenset(str(one["keyid"]) for one in envelope["signatures"])
+        consents = tuple(bytes(one) for one in message.consents)
+        return Made(head.sequence, parse_instant(head.expires) or 0, keys, document, consents)
 
 
 def judge_succession(offered: Assignment, last: Last | None, keys: Mapping[str, Key]) -> None:

@@ -16,7 +16,7 @@ from tuf.api.metadata import DelegatedRole, Delegations, Metadata, Root, Targets
 from core.errors import ConfigError
 from core.ids import checked_name, name_fault
 from policies.reading import parse_document, together_faults
-from policies.trust.assignment import Assignment, open_assignment, read_unverified, seal_assignment
+from policies.trust.assignment import Assignment, Made, open_assignment, read_unverified, seal_assignment
 from policies.trust.bounds import (
     ASSIGNMENT_KEYS_PATH,
     CONSENT_KEYS_PATH,
@@ -245,7 +245,7 @@ def assign(
     keys = keys_in(repository.document(ASSIGNMENT_KEYS_PATH), "the assignment keys")
     if pair.public.keyid not in keys:
         raise ConfigError(f"the key {pair.holder} may not sign assignments: the policy lists another one")
-    before = present_assignment(repository, checked)
+    before = _made(repository, checked)
     given = document.get("assignment")
     head = given if isinstance(given, dict) else {}
     if head.get("gateway", checked) != checked:
@@ -257,7 +257,7 @@ def assign(
             **head,
             "format": 1,
             "gateway": checked,
-            "sequence": 1 if before is None else before[0] + 1,
+            "sequence": 1 if before is None else before.sequence + 1,
             "policy_version": repository.latest_targets().version,
             "issued": instant_text(now),
             "expires": head.get("expires", instant_text(now + ASSIGNMENT_LIFE_DAYS * DAY_MS)),
@@ -270,17 +270,21 @@ def assign(
     return made
 
 
-def present_assignment(repository: Repository, gateway: str) -> tuple[int, Table] | None:
-    """Return number and document of the last assignment that was made for a gateway."""
-    raw = read_bounded(repository.base / "assign" / f"{gateway}.json", LONGEST_ASSIGNMENT)
-    if raw is None:
+def present_assignment(repository: Repository, gateway: str) -> tuple[Table, tuple[bytes, ...]] | None:
+    """Return the document and the consents of the last assignment that was made for a gateway."""
+    made = _made(repository, gateway)
+    if made is None:
         return None
-    sequence, document = read_unverified(raw)
-    tables: Table = json.loads(document)
-    return sequence, tables
+    tables: Table = json.loads(made.document)
+    return tables, made.consents
 
 
 # --- inside
+
+
+def _made(repository: Repository, gateway: str) -> Made | None:
+    raw = read_bounded(repository.base / "assign" / f"{gateway}.json", LONGEST_ASSIGNMENT)
+    return None if raw is None else read_unverified(raw)
 
 
 def _check_together(repository: Repository, raw: bytes, name: str) -> None:

@@ -18,6 +18,7 @@ from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, Targets, Timest
 from core.errors import ConfigError
 from policies.trust.assignment import read_unverified
 from policies.trust.bounds import (
+    ASSIGNMENT_KEYS_PATH,
     ISSUED,
     LONGEST_ASSIGNMENT,
     POLICY_FOLDER,
@@ -29,6 +30,7 @@ from policies.trust.bounds import (
     is_in,
 )
 from policies.trust.bundle import pack
+from policies.trust.dsse import keys_in
 from policies.trust.files import write_whole
 from policies.trust.generations import read_bounded
 from policies.trust.held import Versions
@@ -36,7 +38,7 @@ from policies.trust.instants import as_datetime, instant_text, parse_instant
 from policies.trust.keys import KeyPair
 from policies.trust.refusals import PolicyRefused
 from policies.trust.repository import COMPACT, Repository, Standing
-from policies.trust.settings import DAY_MS, SNAPSHOT_AGE_DAYS, life_ms
+from policies.trust.settings import ASSIGNMENT_LIFE_DAYS, DAY_MS, SNAPSHOT_AGE_DAYS, life_ms
 from policies.trust.spool import Place
 from policies.trust.verified import Verified, verify_set
 
@@ -110,7 +112,8 @@ def published_versions(folder: Path) -> tuple[Versions, dict[str, int]]:
         snapshot = int(signed["meta"]["snapshot.json"]["version"])
         timestamp = int(signed["version"])
         sequences = {
-            path.stem: read_unverified(path.read_bytes())[0] for path in (folder / "assign").glob("*.json")
+            path.stem: read_unverified(path.read_bytes()).sequence
+            for path in (folder / "assign").glob("*.json")
         }
     except (OSError, ValueError, KeyError, TypeError, PolicyRefused) as error:
         raise ConfigError(f"{folder} is no folder that portico policy publish wrote: {error}") from error
@@ -135,6 +138,18 @@ def assignments_in(repository: Repository) -> dict[str, bytes]:
         if raw is not None:
             found[path.stem] = raw
     return found
+
+
+def assignments_to_renew(repository: Repository, now_ms: int) -> tuple[str, ...]:
+    """Return the gateways whose assignment is void, or runs out within a third of its life."""
+    targets = repository.targets()
+    if targets is None or ASSIGNMENT_KEYS_PATH not in targets.signed.targets:
+        return ()
+    content = repository.content(ASSIGNMENT_KEYS_PATH, targets.signed.targets[ASSIGNMENT_KEYS_PATH])
+    listed = set(keys_in(content, "the assignment keys"))
+    soon_ms = now_ms + ASSIGNMENT_LIFE_DAYS * DAY_MS // 3
+    made = ((gateway, read_unverified(raw)) for gateway, raw in assignments_in(repository).items())
+    return tuple(gateway for gateway, one in made if not one.keys & listed or one.expires_ms < soon_ms)
 
 
 def _plain(name: str) -> str:

@@ -1,6 +1,7 @@
 """`portico policy` as somebody uses it who has never heard of TUF, from the first key on."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from typer.testing import CliRunner, Result
 from cli.policy import app
 from core.errors import ConfigError
 from policies.trust.agreement import OWNERS
+from policies.trust.assignment import read_unverified
 from policies.trust.bounds import CONSENT_KEYS_PATH
 from policies.trust.repository import Repository
 
@@ -148,8 +150,10 @@ def test_everything_together_is_in_force(full: Office) -> None:
     assert published["promoted"] == ["targets", "aggr1", "dso.example", "esco1"]
     assert [one["waits_for"] for one in _grants(full.json("verify"))] == [[], [], [], []]
     assert full.json("status")["changes"] == ""
-    assert full.json("assign", "gw-0001", EXAMPLES / "assignment-gw-0001.toml")["sequence"] == 1
-    assert full.json("assign", "gw-0001", "--again")["sequence"] == 2
+    assert full.json("assign", "gw-0001", EXAMPLES / "assignment-gw-0001.toml")["assignments"] == {
+        "gw-0001": 1
+    }
+    assert full.json("assign", "gw-0001", "--again")["assignments"] == {"gw-0001": 2}
     assert full.json("publish")["assignments"] == ["gw-0001"]
     assert (full.base / "out/assign/gw-0001.json").exists()
 
@@ -189,7 +193,23 @@ def test_after_a_change_of_the_assignment_key_the_next_one_is_found(full: Office
     full.type("rotate", "assignment")
     full.sign("targets-1", "targets-2")
     full.type("publish")
-    assert full.json("assign", "gw-0001", "--again")["sequence"] == 2
+    assert full.json("assign", "gw-0001", "--again")["assignments"] == {"gw-0001": 2}
+
+
+def test_assignments_that_are_void_or_run_out_are_told_and_all_signed_anew(full: Office) -> None:
+    full.sign(*ALL)
+    full.type("publish")
+    for gateway in ("gw-0001", "gw-0002"):
+        text = (EXAMPLES / "assignment-gw-0001.toml").read_text().replace("gw-0001", gateway)
+        file = full.base / "assignment.toml"
+        file.write_text(re.sub(r"(?m)^expires.*$", "", text, count=1))
+        full.type("assign", gateway, file)
+    assert "void, or running out" not in str(full.json("publish")["next"])
+    full.type("rotate", "assignment")
+    full.sign("targets-1", "targets-2")
+    assert "the assignments of gw-0001, gw-0002" in str(full.json("publish")["next"])
+    assert full.json("assign", "--again")["assignments"] == {"gw-0001": 2, "gw-0002": 2}
+    assert "void, or running out" not in str(full.json("publish")["next"])
 
 
 def test_what_runs_out_is_renewed_and_signed(full: Office) -> None:
@@ -249,7 +269,13 @@ def test_consent_of_an_owner_is_signed_by_its_portal(full: Office, tmp_path: Pat
     given = ("gw-0001", "customer-17", "--grant", "esco1-water-heaters", "--evidence", evidence)
     full.type("consent", *given, "--key", tmp_path / "portal.key", "-o", record)
     made = full.json("assign", "gw-0001", EXAMPLES / "assignment-gw-0001.toml", "--consent", record)
-    assert made["sequence"] == 1
+    assert made["assignments"] == {"gw-0001": 1}
+    full.type("assign", "--again")
+    again = read_unverified((full.base / "assign/gw-0001.json").read_bytes())
+    assert (again.sequence, [json.loads(one) for one in again.consents]) == (
+        2,
+        [json.loads(record.read_bytes())],
+    )
     listed = json.loads(Repository(full.base).document(CONSENT_KEYS_PATH) or b"")
     assert [one[OWNERS] for one in listed["keys"].values()] == [["customer-*"]]
 
@@ -261,7 +287,8 @@ def test_consent_of_an_owner_is_signed_by_its_portal(full: Office, tmp_path: Pat
         ("add-entity", ("root",), "is the name of a role"),
         ("add-entity", ("a/b",), "may hold letters"),
         ("grant", ("nowhere.toml",), "cannot be read"),
-        ("assign", ("gw-0001",), "give a FILE"),
+        ("assign", ("gw-0001",), "give GATEWAY and a FILE"),
+        ("assign", (), "give GATEWAY and a FILE"),
         ("assign", ("gw-0001", "--again"), "has no assignment yet"),
         ("rotate", ("esco1",), "is no role of the root"),
         ("sign", ("--key", "nowhere.key"), "cannot be read"),

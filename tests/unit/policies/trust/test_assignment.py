@@ -60,7 +60,9 @@ def test_what_was_signed_is_read_with_all_of_its_head() -> None:
     assert found.key == SIGNER.public_key.keyid
     assert json.loads(found.document) == {"assignment": HEAD}
     assert found.consents == ()
-    assert read_unverified(found.raw) == (3, found.document)
+    made = read_unverified(found.raw)
+    assert (made.sequence, made.expires_ms, made.document) == (3, EXPIRES, found.document)
+    assert made.keys == set(KEYS)
 
 
 @pytest.mark.parametrize(
