@@ -67,7 +67,6 @@ types = ["{TYPES}"]
 [[line]]
 name = "line"
 url = "modbus+tcp://127.0.0.1"
-retries = 0
 timeout = "{TIMEOUT_MS}ms"
 """ + "".join(
     f"""
@@ -216,7 +215,7 @@ class Run:
 
     async def _fault(self) -> list[str]:
         cell, name = self.cell, f"{self.cell.name}-victim"
-        begun = len(self.sink.of(VICTIM))
+        begun, until = len(self.sink.of(VICTIM)), asyncio.get_running_loop().time() + cell.hold_s
         if cell.fault == "set":
             assert self.point is not None
             assert cell.value is not None
@@ -240,6 +239,8 @@ class Run:
 
         def enough() -> bool:
             rows = self.sink.of(VICTIM)[begun:]
+            if asyncio.get_running_loop().time() < until:
+                return False
             if not want:
                 return len(rows) >= cell.rows
             return set(want) <= set(found()) or (bool(found()) and bool(cell.also_on(self.kind)))
@@ -259,7 +260,7 @@ class Run:
     async def _until(self, holds: Callable[[], bool], what: str) -> None:
         start = len(self.sink.rows)
         loop = asyncio.get_running_loop()
-        end = loop.time() + DEADLINE_S
+        end = loop.time() + DEADLINE_S + self.cell.hold_s
         while not (len(self.sink.rows) > start and holds()):
             if loop.time() > end:
                 last = [(row.values, row.quality) for row in self.sink.rows[-2:]]

@@ -44,7 +44,7 @@ from drivers.modbus.rtulink import ALONE, LONGEST_BABBLE_S
 from drivers.points import Table
 from tests.support.fuzz.answers import READS, Asked
 from tests.support.fuzz.judge import Became, Judged, judge_answer, judge_refusal
-from tests.support.fuzz.mutations import BY_NAME, TIMEOUT_S, Mutation, Scene, Step, drawn, right
+from tests.support.fuzz.mutations import BY_NAME, TIMEOUT_S, Mutation, Scene, Step, drawn, one_behind, right
 from tests.support.fuzz.peers import KINDS, Contexts, Line
 from tests.support.virtual_time import VirtualTimeLoop
 
@@ -61,6 +61,9 @@ MOST_HELD: Final = 16 * 1024
 TABLES: Final = {1: Table.COIL, 2: Table.DISCRETE, 3: Table.HOLDING, 4: Table.INPUT}
 ALONE_SHARE: Final = 0.7
 """Cases with one mutation alone, of which more is required."""
+BEHIND_SHARE: Final = 0.1
+"""Cases in which the device answers each request with the answer to the one before, until there is peace."""
+POLLS_BEHIND: Final = 12
 RIGHT_SHARE: Final = 0.25
 """Answers that are left right."""
 TOLD: Final = 20
@@ -200,6 +203,12 @@ class Case:
         self._unit = self._draw.choice([1, 1, 17, 247])
         alone = drawn(self._draw) if self._draw.random() < ALONE_SHARE else None
         self._only = only or alone
+        self._behind = only is None and self._draw.random() < BEHIND_SHARE
+        """The device is one request behind; with the mutation of that name alone, in every case."""
+        if only is one_behind:
+            self._behind = True
+        self._fell = False
+        """It left out the answer by which it is behind."""
         self._used: set[str] = set()
         self._peace = False
         self._sendings = 0
@@ -219,11 +228,24 @@ class Case:
         async with Line(self.kind, self._unit, self._contexts, timer) as line:
             self._line = line
             line.peer.play = self._play
-            for _ in range(self._draw.randint(1, 4)):
+            if self._behind:
+                await self._fallen_behind()
+            for _ in range(0 if self._behind else self._draw.randint(1, 4)):
                 await self._connected()
                 await self._unasked()
                 await self._asked(self._drawn_ask())
             await self._made_peace()
+
+    async def _fallen_behind(self) -> None:
+        """Poll what was read well before, from a device that is one answer behind from some request on."""
+        asks = [Ask(3, 0, 10), *(self._drawn_ask() for _ in range(self._draw.randint(0, 3)))]
+        self._peace = True
+        await self._connected()
+        await self._asked(asks[0])
+        self._peace = False
+        for number in range(POLLS_BEHIND):
+            await self._connected()
+            await self._asked(asks[number % len(asks)])
 
     def _drawn_ask(self) -> Ask:
         draw = self._draw
@@ -238,6 +260,10 @@ class Case:
     def _play(self, asked: Asked) -> list[Step]:
         if self._peace:
             return right(self._scene(asked))
+        if self._behind:
+            self._used.add(one_behind.__name__)
+            fell, self._fell = self._fell, True
+            return one_behind(self._scene(asked)) if fell else []
         mutation: Mutation = self._only or drawn(self._draw)
         if self._draw.random() < RIGHT_SHARE:
             mutation = right

@@ -25,7 +25,7 @@ LONGEST: Final = 256
 SHORTEST: Final = 4
 _MOST: Final = 4 * LONGEST
 """More than this for one request is a line that is not one."""
-_READS = (1, 2, 3, 4)
+READS: Final = (1, 2, 3, 4)
 SINGLE_WRITES: Final = (5, 6)
 """Functions whose answer is the request again."""
 _GLITCHES: Final = b"\x00\xff"
@@ -61,6 +61,18 @@ def framed(unit_id: int, pdu: bytes) -> bytes:
 def read_pdu(function: int, address: int, count: int) -> bytes:
     """Return the request of a read."""
     return bytes((function,)) + address.to_bytes(2, "big") + count.to_bytes(2, "big")
+
+
+def shorter(pdu: bytes, size: int) -> dict[tuple[int, int], bytes]:
+    """Return a read of the first half of a range by function and bytes of payload, if it has a half.
+
+    Of registers whole pairs, but of one pair the first; of bits whole bytes.
+    """
+    address, bits = int.from_bytes(pdu[1:3], "big"), pdu[0] in (1, 2)
+    half = size // 2 if bits else (size // 2) & ~3 or (size // 2) & ~1
+    if pdu[0] not in READS or not half:
+        return {}
+    return {(pdu[0], half): read_pdu(pdu[0], address, half * 8 if bits else half // 2)}
 
 
 def coil_pdu(address: int, on: bool) -> bytes:
@@ -102,7 +114,7 @@ class RtuExchange:
         """
         self.sent: Final = sent
         function = sent[1]
-        if function in _READS:
+        if function in READS:
             self._prefix = sent[:2] + bytes((size,))
             self.length = 5 + size
         elif function in SINGLE_WRITES:
@@ -174,14 +186,31 @@ class RtuExchange:
 
     def _skipped(self) -> bool:
         """Skip one whole frame of somebody else, if there is one."""
-        value = 0xFFFF
-        for number, octet in enumerate(self._held[:LONGEST], start=1):
-            value = value >> 8 ^ _CRC[(value ^ octet) & 0xFF]
-            if value == 0 and number >= SHORTEST:
-                self.strays.append(self._held[:number])
-                self._held = self._held[number:]
-                return True
-        return False
+        frame = _first(self._held)
+        if frame:
+            self.strays.append(frame)
+            self._held = self._held[len(frame) :]
+        return bool(frame)
+
+
+def frames(octets: bytes) -> tuple[list[bytes], bytes]:
+    """Return the whole frames at the beginning of some bytes, and what is behind them; glitches left out."""
+    found: list[bytes] = []
+    octets = octets.lstrip(_GLITCHES)
+    while frame := _first(octets):
+        found.append(frame)
+        octets = octets[len(frame) :].lstrip(_GLITCHES)
+    return found, octets
+
+
+def _first(octets: bytes) -> bytes:
+    """Return the whole frame that begins here; empty without one."""
+    value = 0xFFFF
+    for number, octet in enumerate(octets[:LONGEST], start=1):
+        value = value >> 8 ^ _CRC[(value ^ octet) & 0xFF]
+        if value == 0 and number >= SHORTEST:
+            return octets[:number]
+    return b""
 
 
 def is_glitch(octets: bytes) -> bool:

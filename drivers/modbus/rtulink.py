@@ -7,10 +7,12 @@ after it.  Hence, in this order:
    came meanwhile is thrown away at the very moment before the request.
 2. After a deadline the line is listened to for as long as that deadline again.  A line that was just
    opened is treated so too: a program that died may have asked before.
-3. A device that owes an answer is first asked for something of another length: a read that it has answered
-   before, or half of the range.  Devices answer in order, so once that is back, all that was owed came before
-   it.  Where there is none, or it is refused, the next answer counts only when no second one follows within
-   three deadlines.
+3. A device that owes an answer, or that gave one to something else, is first asked for something of another
+   length: a read that it has answered before, or half of the range.  Devices answer in order, so once that is
+   back, all that was owed came before it (``drivers.modbus.owed``).  One that gives each time the answer to
+   the request before never brings it, and is never believed.  Where there is nothing of another length, or
+   the device stays silent to it, the next answer counts only when no second one follows within three
+   deadlines.
 4. What comes unasked behind an answer makes its device owe one.
 
 No function is sent that nobody asked for: on a diagnostic loopback, which would be the simplest proof,
@@ -24,12 +26,14 @@ here: broadcasts, when to ask and when to try again (``agent``).
 
 import asyncio
 from collections.abc import Sequence
+from enum import Enum, auto
 from typing import Final, Protocol
 
 from core.errors import BadFrame, LinkDown, NoAnswer, Refused
 from drivers.modbus import rtu
 from drivers.modbus.lineurl import LinkUrl
 from drivers.modbus.link import TIMEOUT_S, refusal
+from drivers.modbus.owed import FIRM, MOST_OWED, Kind, Owed, kind_of
 from drivers.modbus.plan import Request
 from drivers.modbus.precise import PreciseSleep
 from drivers.modbus.wires import SerialSettings, Wire
@@ -46,8 +50,16 @@ a device that is always late by the same time the next answer comes before.
 MOST_KNOWN: Final = 4
 """Reads of different lengths that are remembered of a device."""
 
-Kind = tuple[int, int]
-"""Function and bytes of payload: what tells one answer of a device from another."""
+
+class Ground(Enum):
+    """Why the answer to the request that comes next may be believed."""
+
+    PROVEN = auto()
+    """Its kind is not owed."""
+    REFUSED = auto()
+    """What was asked first was refused; so may this be."""
+    ALONE = auto()
+    """There is no proof: it must stay alone."""
 
 
 class Timer(Protocol):
@@ -104,12 +116,14 @@ class RtuLink:
         self._unasked = b""
         self._last: tuple[int, Kind] = (0, (0, 0))
         """Unit and kind asked last."""
-        self._owing: dict[int, set[Kind]] = {}
+        self._owing: dict[int, Owed] = {}
         """What units owe."""
         self._tried: set[int] = set()
-        """Units that owe, and that did not answer something of another length either."""
+        """Units that owe, and were silent to something of another length: the next try goes the other way."""
         self._known: dict[int, dict[Kind, bytes]] = {}
         """Reads that units have answered, by kind."""
+        self._lately: dict[int, dict[Kind, bytes]] = {}
+        """Reads that units were asked for last, answered or not."""
         self._echo_free = False
         """An answer came that differs from its request: the adapter does not echo."""
 
@@ -198,15 +212,13 @@ class RtuLink:
         self._busy = True
         try:
             await self._silent(timeout_s, pause_s)
-            await self._settled(unit_id, pdu, size, timeout_s, pause_s)
-            answer = await self._exchanged(unit_id, pdu, size, timeout_s, pause_s)
-            refused = bool(answer[0] & rtu.ERROR)
-            owed = self._owing.get(unit_id, set())
-            # A refusal has no length: it may be that of any request with its function.
-            if (pdu[0], size) in owed or (refused and any(pdu[0] == function for function, _ in owed)):
-                await self._alone(unit_id, timeout_s)
-            elif not refused:
-                self._believe(unit_id)
+            ground = await self._settled(unit_id, pdu, size, timeout_s, pause_s)
+            answer, sure = await self._exchanged(unit_id, pdu, size, timeout_s, pause_s)
+            if not sure:
+                if ground is Ground.ALONE:
+                    await self._alone(unit_id, (pdu[0], size), timeout_s)
+                elif ground is not Ground.REFUSED:
+                    raise BadFrame(f"{self._unit(unit_id)} refused something: this request or an earlier one")
         finally:
             self._busy = False
         if answer[0] & rtu.ERROR:
@@ -215,45 +227,59 @@ class RtuLink:
             raise refusal(self._unit(unit_id), pdu[0], address, count, answer[1])
         return answer
 
-    async def _settled(self, unit_id: int, pdu: bytes, size: int, timeout_s: float, pause_s: float) -> None:
+    async def _settled(self, unit_id: int, pdu: bytes, size: int, timeout_s: float, pause_s: float) -> Ground:
         """Let a device that owes an answer of the kind asked for bring one of another kind first."""
-        owed = self._owing.get(unit_id, set())
-        if (pdu[0], size) not in owed or unit_id in self._tried:
-            return
-        candidates = {**self._known.get(unit_id, {}), **_shorter(pdu, size)}
-        other = next((kind for kind in candidates if kind not in owed), None)
-        if other is None:
-            return
-        self._tried.add(unit_id)
-        answer = await self._exchanged(unit_id, candidates[other], other[1], timeout_s, pause_s)
-        if not answer[0] & rtu.ERROR:  # a refusal may be the one that was owed
-            self._believe(unit_id)
+        kind, owed, ground = (pdu[0], size), self._owed(unit_id), Ground.PROVEN
+        if owed.place(kind) is None:
+            return ground
+        others = {**self._known.get(unit_id, {}), **rtu.shorter(pdu, size)}
+        if not others.keys() - {kind}:
+            others = dict(self._lately.get(unit_id, {}))
+        others.pop(kind, None)
+        if unit_id in self._tried or not others:
+            self._tried.discard(unit_id)
+            return Ground.ALONE
+        for _ in range(MOST_OWED + 1):
+            other = owed.clearest([*others, kind])
+            try:
+                answer, _ = await self._exchanged(
+                    unit_id, others.get(other, pdu), other[1], timeout_s, pause_s
+                )
+            except NoAnswer:
+                self._tried.add(unit_id)
+                raise
+            if answer[0] & rtu.ERROR:
+                if answer[1] not in FIRM:
+                    return Ground.ALONE
+                ground = Ground.REFUSED
+            if owed.place(kind) is None:
+                return ground
+        raise BadFrame(f"{self._unit(unit_id)} answers, but nothing tells which request")
 
-    def _believe(self, unit_id: int) -> None:
-        """A device owes nothing any more."""
-        self._owing.pop(unit_id, None)
-        self._tried.discard(unit_id)
+    def _owed(self, unit_id: int) -> Owed:
+        return self._owing.setdefault(unit_id, Owed())
 
-    async def _alone(self, unit_id: int, timeout_s: float) -> None:
+    async def _alone(self, unit_id: int, kind: Kind, timeout_s: float) -> None:
         """Listen whether a second answer follows the one just taken; ``BadFrame`` if so."""
         await self._timer.until(self._timer.now() + ALONE * timeout_s)
         self._empty()
         if not rtu.is_glitch(self._unasked):
-            self._unasked = b""
-            self._tried.discard(unit_id)
             raise BadFrame(f"{self._unit(unit_id)} answered twice: one of the answers came late")
-        self._believe(unit_id)
+        self._owed(unit_id).sure(kind)
 
     async def _exchanged(
         self, unit_id: int, pdu: bytes, size: int, timeout_s: float, pause_s: float
-    ) -> bytes:
-        """Send one frame into silence and return the PDU that comes back."""
+    ) -> tuple[bytes, bool]:
+        """Send one frame into silence; return the PDU that comes back, and whether it surely answers it."""
         loop = asyncio.get_running_loop()
         await self._silent(timeout_s, pause_s)
         frame = rtu.framed(unit_id, pdu)
         exchange = self._exchange = rtu.RtuExchange(frame, size, self._echo)
         answer = self._answer = loop.create_future()
         self._last, self._pause_s = (unit_id, (pdu[0], size)), pause_s
+        if size:
+            lately = self._lately.get(unit_id, {})
+            self._lately[unit_id] = dict([*lately.items(), ((pdu[0], size), pdu)][-MOST_KNOWN:])
         expiry: asyncio.TimerHandle | None = None
         try:
             self._wire.write(frame)
@@ -279,6 +305,7 @@ class RtuLink:
             if expiry is not None:
                 expiry.cancel()
             self._exchange = self._answer = None
+        self._strayed(exchange)
         self._settle_s = 0.0
         if found[0] not in rtu.SINGLE_WRITES:
             self._echo_free = True
@@ -286,15 +313,32 @@ class RtuLink:
             known = self._known.setdefault(unit_id, {})
             if len(known) < MOST_KNOWN or (pdu[0], size) in known:
                 known[pdu[0], size] = pdu
-        return found
+        return found, self._is_sure(unit_id, (pdu[0], size), found)
+
+    def _is_sure(self, unit_id: int, kind: Kind, found: bytes) -> bool:
+        """Note an answer, and tell whether it surely is that of the request just sent."""
+        owed = self._owed(unit_id)
+        if owed.came(kind_of(found)):
+            owed.missing(kind)
+            return False
+        if not found[0] & rtu.ERROR:
+            owed.sure(kind)
+        return True
 
     def _owe(self) -> None:
         """Note that the answer asked for last is missing, or that it was none."""
         self._settle_s = SETTLE_S
+        if self._exchange is not None:
+            self._strayed(self._exchange)
         unit_id, kind = self._last
-        if kind in self._owing.setdefault(unit_id, set()):
-            self._tried.discard(unit_id)  # the next try goes the other way
-        self._owing[unit_id].add(kind)
+        self._owed(unit_id).missing(kind)
+
+    def _strayed(self, exchange: rtu.RtuExchange) -> None:
+        """Note the frames that came in the place of an answer, or before it."""
+        for frame in exchange.strays:
+            if frame[0] in self._owing:
+                self._tried.discard(frame[0])  # it is not silent
+                self._owing[frame[0]].strayed(kind_of(frame[1:-2]))
 
     async def _silent(self, timeout_s: float, pause_s: float) -> None:
         """Wait until a request may be sent, and throw away what has come.
@@ -319,13 +363,17 @@ class RtuLink:
             await self._timer.until(ready)
         if not (rtu.is_glitch(self._unasked) or self._was_owed()):
             unit_id, kind = self._last
-            self._owing.setdefault(unit_id, set()).add(kind)
+            self._owed(unit_id).missing(kind)
         self._unasked = b""
 
     def _was_owed(self) -> bool:
-        """Tell whether what came unasked is one frame of another unit that owes an answer."""
-        frame = self._unasked
-        return rtu.crc(frame) == 0 and frame[0] != self._last[0] and frame[0] in self._owing
+        """Note what came unasked; tell whether it was nothing but frames that were owed."""
+        frames, rest = rtu.frames(self._unasked)
+        owed = not rest
+        for frame in frames:
+            self._tried.discard(frame[0])
+            owed &= frame[0] in self._owing and self._owing[frame[0]].came(kind_of(frame[1:-2]))
+        return owed
 
     def _readable(self) -> None:
         """Take what has come."""
@@ -390,14 +438,6 @@ class RtuLink:
             self._wire.close()
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(LinkDown(why if str(self.url) in why else f"{self.url} {why}"))
-
-
-def _shorter(pdu: bytes, size: int) -> dict[Kind, bytes]:
-    """Return a read of the first half of a range, whole pairs of registers, where it has one."""
-    half = (size // 2) & ~3
-    if pdu[0] not in (3, 4) or not half:
-        return {}
-    return {(pdu[0], half): rtu.read_pdu(pdu[0], int.from_bytes(pdu[1:3], "big"), half // 2)}
 
 
 def _only(exchange: rtu.RtuExchange) -> str:

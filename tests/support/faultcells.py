@@ -33,7 +33,10 @@ class Cell:
     ppm: float | None = None
     for_s: float | None = None
     value: int | None = None
-    retries: int = 0
+    retries: int = 1
+    """That of a line where nobody says otherwise."""
+    hold_s: float = 0.0
+    """The fault lasts at least so long."""
     rows: int = 4
     """Where nothing is to be stored: after so many rows the fault ends."""
     bent: Callable[[int], bool] | None = None
@@ -77,48 +80,57 @@ FELLS: Final[Stored] = {"dial-in": ("line-down",)}
 """One connection carries all devices of a caller: what ends it takes them all, until it dials in again."""
 AWAY: Final = {"dial-in": 8}
 """Until the caller is back."""
-COSTLY: Final[Stored] = {"rtu": ("skipped",), "rtu-tcp": ("skipped",), **FELLS}
-"""On a bus a wrong answer is known only when it is over: each of the two requests after which a poll is given
-up costs a timeout and the silence after it, and what the other device should have been asked meanwhile may be
-left out."""
+SKIPS: Final = ("skipped",)
+COSTLY: Final[Stored] = {ALL: SKIPS, "dial-in": ("skipped", "line-down")}
+"""Each of the tries after which a poll is given up costs a timeout, on a bus also the silence after it, and
+what the other device should have been asked meanwhile may be left out."""
 AGAIN: Final = {"dial-in": 18}
 """The connection is ended again and again, and the caller dials ever more seldom."""
 PULLED: Final = {"rtu": 3, **AWAY}
 DOWN: Final[Stored] = {"rtu": ("line-down",), **FELLS}
 """Who pulls the adapter takes the line from all devices; it is opened anew after a second."""
 
+TWO: Final = {"rtu": 2, "rtu-tcp": 2, **AWAY}
+ENDED: Final[Stored] = dict.fromkeys(("tcp", "rtu", "rtu-tcp", "tls"), ("backoff",))
+"""What was not asked any more, after two bad frames."""
+BEHIND: Final = ("timeout", "skipped", "backoff")
+"""Of a device that is asked something else first, and answers that wrongly too."""
+
 CELLS: Final = (
-    Cell("silence", "silent", "no answer, the connection stays", every("timeout"), other=FELLS, slip=AWAY),
+    Cell("silence", "silent", "no answer, the connection stays", every("timeout"), other=COSTLY, slip=TWO),
     Cell("slow", "slow", "answers 120 ms late, within the timeout", every(), ms=120),
     Cell(
-        "too-slow", "slow", "answers later than the timeout", every("timeout"), other=FELLS, slip=AWAY, ms=350
+        "too-slow", "slow", "answers later than the timeout", every("timeout"), other=COSTLY, slip=TWO, ms=350
     ),
     Cell(
         "late",
         "late",
-        "the answer comes after the timeout, into the next exchange",
+        "the answer comes after the timeout, within another one",
         every("timeout"),
         other=COSTLY,
-        slip=AWAY,
+        slip=TWO,
         ms=350,
     ),
     Cell(
         "late-retry",
         "late",
-        "the answer comes after the timeout, while the request is made again",
-        every("timeout"),
+        "the answer comes after two timeouts, while the request is made again",
+        {ALL: ("timeout",), "rtu": ("bad-frame",), "rtu-tcp": ("bad-frame",)},
+        also={"rtu": BEHIND, "rtu-tcp": BEHIND},
         other=COSTLY,
-        slip={"rtu": 2, "rtu-tcp": 2, **AWAY},
-        ms=300,
-        retries=1,
+        slip={**TWO, **AGAIN},
+        ms=500,
+        hold_s=3.0,
     ),
     Cell(
         "stale",
         "stale",
         "each request gets the answer to the one before",
-        every("timeout"),
+        {ALL: ("bad-frame",), "dial-in": ("timeout",)},
+        also={ALL: BEHIND, "dial-in": ("bad-frame", "line-down", "backoff")},
         other=COSTLY,
-        slip=AWAY,
+        slip={"rtu": 2, "rtu-tcp": 2, "dial-in": 48},
+        hold_s=20.0,
     ),
     refusal(1, "exception-1"),
     refusal(2, "exception-2"),
@@ -131,25 +143,27 @@ CELLS: Final = (
         "wrong-unit",
         "another unit id answers",
         {ALL: ("bad-frame",), "dial-in": ("bad-frame", "line-down")},
+        also=ENDED,
         other=COSTLY,
-        slip=AWAY,
+        slip=TWO,
     ),
     Cell(
         "half",
         "half",
         "half a frame, then nothing",
         {ALL: ("timeout",), "rtu": ("bad-frame",), "rtu-tcp": ("bad-frame",)},
+        also={"rtu": ("backoff",), "rtu-tcp": ("backoff",)},
         other=COSTLY,
-        slip=AGAIN,
+        slip={**TWO, **AGAIN},
     ),
     Cell(
         "garbage",
         "garbage",
         "what comes is no answer, in seven manners",
         {ALL: ("bad-frame",), "dial-in": ("timeout",)},
-        also={ALL: ("timeout",), "dial-in": ("bad-frame", "line-down")},
+        also={ALL: ("timeout", "backoff"), "dial-in": ("bad-frame", "line-down")},
         other=COSTLY,
-        slip=AGAIN,
+        slip={**TWO, **AGAIN},
     ),
     Cell(
         "close",
@@ -168,7 +182,7 @@ CELLS: Final = (
         other=DOWN,
     ),
     Cell(
-        "reboot", "reboot", "without power for a second", every("timeout"), other=FELLS, slip=AWAY, for_s=1.0
+        "reboot", "reboot", "without power for a second", every("timeout"), other=COSTLY, slip=TWO, for_s=1.0
     ),
     Cell(
         "frozen",

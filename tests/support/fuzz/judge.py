@@ -15,6 +15,7 @@ from tests.support.fuzz.peers import Event
 
 _WHOLE: Final = frozenset(
     {"right", "silent", "late", "handed_on", "slow_pieces", "pieces", "cut", "hung_up", "refused", "unasked"}
+    | {"one_behind"}
 )
 SEEN: Final = {
     Framing.RTU: _WHOLE,

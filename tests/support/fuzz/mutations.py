@@ -69,6 +69,12 @@ class Scene:
 Mutation = Callable[[Scene], list[Step]]
 
 
+def one_behind(scene: Scene) -> list[Step]:
+    """The answer to the request before, each time: the device lost its place for good."""
+    last = scene.before[-1:]
+    return [Step(octets=one.framed(one.right)) for one in last]
+
+
 def _sent(octets: bytes) -> list[Step]:
     return [Step(octets=octets)]
 
@@ -335,7 +341,7 @@ ALL: Final[tuple[Mutation, ...]] = (
     beneath,
 )
 """Drawn alike; `endless` costs more than all of them and is drawn seldom."""
-BY_NAME: Final = {one.__name__: one for one in (*ALL, endless)}
+BY_NAME: Final = {one.__name__: one for one in (*ALL, endless, one_behind)}
 SELDOM: Final = 150
 """One request in so many is answered without end."""
 

@@ -12,7 +12,7 @@ from drivers.modbus.plan import Request
 from drivers.modbus.rtu import framed
 from drivers.modbus.rtulink import RtuLink
 from drivers.points import Table
-from tests.support.ptyline import Reply, honest, right, silent
+from tests.support.ptyline import Reply, Script, honest, right, silent
 from tests.support.rtulined import (
     LATER,
     LONG_S,
@@ -150,8 +150,9 @@ async def test_nothing_is_sent_for_a_deadline_after_no_answer() -> None:
         assert line.asked_for == [(1, 3), (2, 3)]
 
 
-async def test_cancelled_request_owes_its_answer() -> None:
-    async with lined(once(lambda request: [(SHORT_S * 0.5, right(request))])) as (link, line):
+@pytest.mark.parametrize(("late", "counts"), [(0.5, [1, 2, 2]), (9.0, [1, 2, 1, 2])])
+async def test_cancelled_request_owes_its_answer_until_that_has_come(late: float, counts: list[int]) -> None:
+    async with lined(once(lambda request: [(SHORT_S * late, right(request))])) as (link, line):
         await made_known(link)
         line.asked.clear()
         async with asyncio.TaskGroup() as group:
@@ -160,4 +161,50 @@ async def test_cancelled_request_owes_its_answer() -> None:
             task.cancel()
         assert task.cancelled()
         assert await link.read(1, LATER, LONG_S) == payload(LATER)
-        assert line.counts == [1, 2, 1, 2]
+        assert line.counts == counts
+
+
+def behind() -> Script:
+    """Answer each request with the answer to the request before, the first not at all."""
+    before: list[bytes] = []
+
+    def answer(request: bytes) -> list[Reply]:
+        before.append(request)
+        return [(0, right(before[-2]))] if len(before) > 1 else []
+
+    return answer
+
+
+TEN = Request(Table.HOLDING, 30, 10, ())
+OTHER_TEN = Request(Table.HOLDING, 60, 10, ())
+BITS = Request(Table.COIL, 0, 16, ())
+OTHER_BITS = Request(Table.COIL, 1, 16, ())
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [(TWO, TWO, LATER), (ONE, TWO, LATER), (TEN, TEN, OTHER_TEN, ONE, ONE), (BITS, OTHER_BITS)],
+    ids=["one pair", "two lengths", "ten", "bits"],
+)
+async def test_device_that_is_always_one_request_behind_is_never_believed(asked: tuple[Request, ...]) -> None:
+    async with lined(behind()) as (link, line):
+        for request in itertools.islice(itertools.cycle(asked), 20):
+            with pytest.raises((NoAnswer, BadFrame)):
+                await link.read(1, request, SHORT_S)
+        line.script = honest
+        for request in asked:
+            with contextlib.suppress(NoAnswer, BadFrame):
+                await link.read(1, request, SHORT_S)
+        for request in asked:
+            assert len(await link.read(1, request, SHORT_S)) == request.size
+
+
+async def test_device_that_falls_behind_without_a_sign_is_doubted_by_another_length() -> None:
+    async with lined() as (link, line):
+        for request in (TWO, LATER, ONE):
+            assert await link.read(1, request, SHORT_S) == payload(request)
+        line.script = behind()
+        line.script(line.requests[-1])
+        for request in itertools.islice(itertools.cycle((TWO, LATER, ONE)), 9):
+            with pytest.raises(BadFrame):
+                await link.read(1, request, SHORT_S)
