@@ -215,7 +215,7 @@ class Run:
 
     async def _fault(self) -> list[str]:
         cell, name = self.cell, f"{self.cell.name}-victim"
-        begun, until = len(self.sink.of(VICTIM)), asyncio.get_running_loop().time() + cell.hold_s
+        begun, until = len(self.sink.of(VICTIM)), asyncio.get_running_loop().time() + cell.hold_on(self.kind)
         if cell.fault == "set":
             assert self.point is not None
             assert cell.value is not None
@@ -260,7 +260,7 @@ class Run:
     async def _until(self, holds: Callable[[], bool], what: str) -> None:
         start = len(self.sink.rows)
         loop = asyncio.get_running_loop()
-        end = loop.time() + DEADLINE_S + self.cell.hold_s
+        end = loop.time() + DEADLINE_S + self.cell.hold_on(self.kind)
         while not (len(self.sink.rows) > start and holds()):
             if loop.time() > end:
                 last = [(row.values, row.quality) for row in self.sink.rows[-2:]]

@@ -35,8 +35,8 @@ class Cell:
     value: int | None = None
     retries: int = 1
     """That of a line where nobody says otherwise."""
-    hold_s: float = 0.0
-    """The fault lasts at least so long."""
+    hold: Mapping[str, float] = field(default_factory=dict)
+    """Seconds that the fault lasts at least, by kind of line."""
     rows: int = 4
     """Where nothing is to be stored: after so many rows the fault ends."""
     bent: Callable[[int], bool] | None = None
@@ -59,6 +59,10 @@ class Cell:
     def also_on(self, kind: str) -> tuple[str, ...]:
         """Return the reasons that may be stored beside on a kind of line."""
         return self.also.get(kind, self.also.get(ALL, ()))
+
+    def hold_on(self, kind: str) -> float:
+        """Return how long the fault lasts at least on a kind of line."""
+        return self.hold.get(kind, self.hold.get(ALL, 0.0))
 
     def other_on(self, kind: str) -> tuple[str, ...]:
         """Return the reasons that the other device may get on a kind of line."""
@@ -120,7 +124,7 @@ CELLS: Final = (
         other=COSTLY,
         slip={**TWO, **AGAIN},
         ms=500,
-        hold_s=3.0,
+        hold={ALL: 3.0},
     ),
     Cell(
         "stale",
@@ -129,8 +133,8 @@ CELLS: Final = (
         {ALL: ("bad-frame",), "dial-in": ("timeout",)},
         also={ALL: BEHIND, "dial-in": ("bad-frame", "line-down", "backoff")},
         other=COSTLY,
-        slip={"rtu": 2, "rtu-tcp": 2, "dial-in": 48},
-        hold_s=20.0,
+        slip={**TWO, **AGAIN},
+        hold={ALL: 3.0, "rtu": 20.0},
     ),
     refusal(1, "exception-1"),
     refusal(2, "exception-2"),
