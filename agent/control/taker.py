@@ -112,7 +112,7 @@ class Taker:
             lambda db: journal.admit(db, command, opened.digest, arrival.payload, now, self.memory.born_ms)
         )
         if isinstance(found, journal.Known):
-            codes = [found.code] if found.code else []
+            codes = ["replayed", *filter(None, [found.code])]
             self._tell(command, found.state, codes, "it came before; this is where it stands")
             return
         if found:

@@ -57,11 +57,14 @@ async def test_the_same_command_again_is_answered_and_not_done_again(home: Premi
         await gateway.told_so_often(6)
         assert (await gateway.states())[-1] == "restored"
         assert (await gateway.states()).count("dispatched") == 1
+        assert [one.reasons for one in await gateway.outcomes()][-2:] == [[], ["replayed", "ended"]]
     async with rig(home, tmp_path) as gateway:
         gateway.send(raw)
         await gateway.told_so_often(2)
         assert await gateway.states() == ["restored", "restored"]
-        assert (await gateway.outcomes())[-1].text == "it came before; this is where it stands"
+        again = (await gateway.outcomes())[-1]
+        assert again.text == "it came before; this is where it stands"
+        assert "replayed" in again.reasons
 
 
 @pytest.mark.parametrize(
