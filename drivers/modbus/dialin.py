@@ -16,18 +16,17 @@ import asyncio
 import logging
 import secrets
 import ssl
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, cast
 
 from core.errors import BadFrame, LinkDown, NoAnswer, PorticoError
-from drivers.modbus import rtu
 from drivers.modbus.firstframe import FirstFrame, shown
-from drivers.modbus.frames import ERROR, HEAD, Exchange
+from drivers.modbus.frames import HEAD, Exchange
 from drivers.modbus.lineurl import LinkUrl
-from drivers.modbus.link import TIMEOUT_S, ContextMaker, no_delay, refusal
-from drivers.modbus.plan import Request
+from drivers.modbus.link import ContextMaker, no_delay
+from drivers.modbus.pdulink import PduLink, accepted
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +54,7 @@ class Callers:
     """What the caller behind a unit id says first; several behind one caller have the same."""
 
 
-class DialInLink:
+class DialInLink(PduLink):
     """A ``ControlLink`` on connections that the devices open."""
 
     def __init__(self, url: LinkUrl, callers: Callers, tls: ContextMaker | None = None) -> None:
@@ -105,55 +104,7 @@ class DialInLink:
             caller.drop("was closed on our side")
         self._connections.clear()
 
-    async def read(
-        self, unit_id: int, request: Request, timeout_s: float = TIMEOUT_S, pause_s: float = 0.0
-    ) -> bytes:
-        pdu = rtu.read_pdu(request.table.read_function, request.address, request.count)
-        answer = await self._ask(unit_id, pdu, request.size, timeout_s, pause_s)
-        return answer[2:]
-
-    async def write_coil(
-        self, unit_id: int, address: int, on: bool, timeout_s: float = TIMEOUT_S, pause_s: float = 0.0
-    ) -> None:
-        await self._ask(unit_id, rtu.coil_pdu(address, on), 0, timeout_s, pause_s)
-
-    async def write_timed_coil(
-        self,
-        unit_id: int,
-        coil: int,
-        address: int,
-        word: int,
-        timeout_s: float = TIMEOUT_S,
-        pause_s: float = 0.0,
-    ) -> None:
-        await self._ask(unit_id, rtu.timed_coil_pdu(address, word), 0, timeout_s, pause_s)
-
-    async def write_register(
-        self, unit_id: int, address: int, register: int, timeout_s: float = TIMEOUT_S, pause_s: float = 0.0
-    ) -> None:
-        await self._ask(unit_id, rtu.register_pdu(address, register), 0, timeout_s, pause_s)
-
-    async def write_coils(
-        self,
-        unit_id: int,
-        address: int,
-        states: Sequence[bool],
-        timeout_s: float = TIMEOUT_S,
-        pause_s: float = 0.0,
-    ) -> None:
-        await self._ask(unit_id, rtu.coils_pdu(address, states), 0, timeout_s, pause_s)
-
-    async def write_registers(
-        self,
-        unit_id: int,
-        address: int,
-        registers: Sequence[int],
-        timeout_s: float = TIMEOUT_S,
-        pause_s: float = 0.0,
-    ) -> None:
-        await self._ask(unit_id, rtu.registers_pdu(address, registers), 0, timeout_s, pause_s)
-
-    async def _ask(self, unit_id: int, pdu: bytes, size: int, timeout_s: float, pause_s: float) -> bytes:
+    async def _ask(self, unit_id: int, wanted: bytes, size: int, timeout_s: float, pause_s: float) -> bytes:
         if self._busy:
             raise RuntimeError("a link is owned by one task: a second request began before the first ended")
         self._busy = True
@@ -167,15 +118,11 @@ class DialInLink:
             caller = self._connections.get(self._name_of(unit_id))
             if caller is None:
                 raise LinkDown(f"unit {unit_id} has not dialled in at {self.url}")
-            answer = await caller.ask(unit_id, pdu, size, timeout_s)
+            answer = await caller.ask(unit_id, wanted, size, timeout_s)
         finally:
             self._busy = False
             self._pause_s, self._quiet_since = pause_s, loop.time()
-        if answer[0] & ERROR:
-            count = int.from_bytes(pdu[3:5], "big") if pdu[0] not in (5, 6) else 1
-            address = int.from_bytes(pdu[1:3], "big")
-            raise refusal(f"unit {unit_id} at {self.url}", pdu[0], address, count, answer[1])
-        return answer
+        return accepted(f"unit {unit_id} at {self.url}", wanted, answer)
 
     def _name_of(self, unit_id: int) -> str:
         """Return whose connection a unit is asked on; all on the one there is, where nobody names himself."""

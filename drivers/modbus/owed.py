@@ -9,7 +9,7 @@ answer to the request before never comes to that, however long it goes on.
 A frame that answers nothing open comes from a device that lost its place without a sign: then all that it
 was asked lately may come again.
 
-Pure.  Relies on ``drivers.modbus.rtu`` for what a frame is.  Deliberately not here: what is asked to find
+Pure.  Relies on ``drivers.modbus.pdu`` for functions.  Deliberately not here: what is asked to find
 out, and time (``drivers.modbus.rtulink``).
 """
 
@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Final
 
-from drivers.modbus import rtu
+from drivers.modbus.pdu import ERROR, READS
 
 MOST_OWED: Final = 8
 """Open requests that are kept of a unit; of a device that is farther behind the last are."""
@@ -33,9 +33,9 @@ function with the bit of errors, and the code."""
 
 def kind_of(pdu: bytes) -> Kind:
     """Return the kind of an answer."""
-    if pdu[0] & rtu.ERROR:
+    if pdu[0] & ERROR:
         return pdu[0], pdu[1] if len(pdu) > 1 else 0
-    return pdu[0], len(pdu) - 2 if pdu[0] in rtu.READS else 0
+    return pdu[0], len(pdu) - 2 if pdu[0] in READS else 0
 
 
 class Owed:
@@ -52,8 +52,8 @@ class Owed:
 
     def place(self, kind: Kind) -> int | None:
         """Return the place of the first open request that a frame of a kind may answer, None without one."""
-        if kind[0] & rtu.ERROR:  # has no length: any request of its function may be meant
-            same = (at for at, one in enumerate(self._open) if one[0] == kind[0] & ~rtu.ERROR)
+        if kind[0] & ERROR:  # has no length: any request of its function may be meant
+            same = (at for at, one in enumerate(self._open) if one[0] == kind[0] & ~ERROR)
         else:
             same = (at for at, one in enumerate(self._open) if one == kind)
         return next(same, None)
@@ -67,7 +67,7 @@ class Owed:
         at = self.place(kind)
         if at is None:
             return False
-        if not kind[0] & rtu.ERROR or kind[1] in FIRM:
+        if not kind[0] & ERROR or kind[1] in FIRM:
             del self._open[: at + 1]
         return True
 

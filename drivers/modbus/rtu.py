@@ -13,21 +13,16 @@ which a turning driver makes, may stand before an answer.
 Pure.  Deliberately not here: time and silence (``drivers.modbus.rtulink``).
 """
 
-from collections.abc import Sequence
 from typing import Final
 
 from core.errors import BadFrame
+from drivers.modbus.pdu import ERROR, READS, SINGLE_WRITES
 
-ERROR: Final = 0x80
-"""Added to the function code in an exception response."""
 LONGEST: Final = 256
 """Bytes of a frame (Modbus over Serial Line V1.02 §2.5.1)."""
 SHORTEST: Final = 4
 _MOST: Final = 4 * LONGEST
 """More than this for one request is a line that is not one."""
-READS: Final = (1, 2, 3, 4)
-SINGLE_WRITES: Final = (5, 6)
-"""Functions whose answer is the request again."""
 _GLITCHES: Final = b"\x00\xff"
 
 
@@ -56,51 +51,6 @@ def framed(unit_id: int, pdu: bytes) -> bytes:
     """Return the frame of a PDU: unit id before it, checksum behind it with the low byte first."""
     body = bytes((unit_id,)) + pdu
     return body + crc(body).to_bytes(2, "little")
-
-
-def read_pdu(function: int, address: int, count: int) -> bytes:
-    """Return the request of a read."""
-    return bytes((function,)) + address.to_bytes(2, "big") + count.to_bytes(2, "big")
-
-
-def shorter(pdu: bytes, size: int) -> dict[tuple[int, int], bytes]:
-    """Return a read of the first half of a range by function and bytes of payload, if it has a half.
-
-    Of registers whole pairs, but of one pair the first; of bits whole bytes.
-    """
-    address, bits = int.from_bytes(pdu[1:3], "big"), pdu[0] in (1, 2)
-    half = size // 2 if bits else (size // 2) & ~3 or (size // 2) & ~1
-    if pdu[0] not in READS or not half:
-        return {}
-    return {(pdu[0], half): read_pdu(pdu[0], address, half * 8 if bits else half // 2)}
-
-
-def coil_pdu(address: int, on: bool) -> bytes:
-    """Return the request that sets one coil."""
-    return read_pdu(5, address, 0xFF00 if on else 0)
-
-
-def timed_coil_pdu(address: int, word: int) -> bytes:
-    """Return the request that switches one coil for a time, which stands where others have on and off."""
-    return read_pdu(5, address, word)
-
-
-def register_pdu(address: int, register: int) -> bytes:
-    """Return the request that sets one register."""
-    return read_pdu(6, address, register)
-
-
-def coils_pdu(address: int, states: Sequence[bool]) -> bytes:
-    """Return the request that sets coils in a row."""
-    size = (len(states) + 7) // 8
-    bits = sum(1 << number for number, on in enumerate(states) if on)
-    return read_pdu(15, address, len(states)) + bytes((size,)) + bits.to_bytes(size, "little")
-
-
-def registers_pdu(address: int, registers: Sequence[int]) -> bytes:
-    """Return the request that sets registers in a row."""
-    octets = b"".join(register.to_bytes(2, "big") for register in registers)
-    return read_pdu(16, address, len(registers)) + bytes((len(octets),)) + octets
 
 
 class RtuExchange:

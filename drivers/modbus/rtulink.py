@@ -25,15 +25,14 @@ here: broadcasts, when to ask and when to try again (``agent``).
 """
 
 import asyncio
-from collections.abc import Sequence
 from enum import Enum, auto
 from typing import Final, Protocol
 
 from core.errors import BadFrame, LinkDown, NoAnswer, Refused
-from drivers.modbus import rtu
+from drivers.modbus import pdu, rtu
 from drivers.modbus.lineurl import LinkUrl
-from drivers.modbus.link import TIMEOUT_S, refusal
 from drivers.modbus.owed import FIRM, MOST_OWED, Kind, Owed, kind_of
+from drivers.modbus.pdulink import PduLink, accepted
 from drivers.modbus.plan import Request
 from drivers.modbus.precise import PreciseSleep
 from drivers.modbus.wires import SerialSettings, Wire
@@ -75,7 +74,7 @@ class Timer(Protocol):
         """End what it holds."""
 
 
-class RtuLink:
+class RtuLink(PduLink):
     """A ``ControlLink`` over RTU."""
 
     def __init__(
@@ -143,58 +142,7 @@ class RtuLink:
         self._drop("was closed on our side")
         self._timer.close()
 
-    async def read(
-        self, unit_id: int, request: Request, timeout_s: float = TIMEOUT_S, pause_s: float = 0.0
-    ) -> bytes:
-        pdu = rtu.read_pdu(request.table.read_function, request.address, request.count)
-        answer = await self._ask(unit_id, pdu, request.size, timeout_s, pause_s)
-        return answer[2:]
-
-    async def write_coil(
-        self, unit_id: int, address: int, on: bool, timeout_s: float = TIMEOUT_S, pause_s: float = 0.0
-    ) -> None:
-        await self._tell_echo(unit_id, Table.COIL, address, timeout_s, pause_s)
-        await self._ask(unit_id, rtu.coil_pdu(address, on), 0, timeout_s, pause_s)
-
-    async def write_timed_coil(
-        self,
-        unit_id: int,
-        coil: int,
-        address: int,
-        word: int,
-        timeout_s: float = TIMEOUT_S,
-        pause_s: float = 0.0,
-    ) -> None:
-        await self._tell_echo(unit_id, Table.COIL, coil, timeout_s, pause_s)
-        await self._ask(unit_id, rtu.timed_coil_pdu(address, word), 0, timeout_s, pause_s)
-
-    async def write_register(
-        self, unit_id: int, address: int, register: int, timeout_s: float = TIMEOUT_S, pause_s: float = 0.0
-    ) -> None:
-        await self._tell_echo(unit_id, Table.HOLDING, address, timeout_s, pause_s)
-        await self._ask(unit_id, rtu.register_pdu(address, register), 0, timeout_s, pause_s)
-
-    async def write_coils(
-        self,
-        unit_id: int,
-        address: int,
-        states: Sequence[bool],
-        timeout_s: float = TIMEOUT_S,
-        pause_s: float = 0.0,
-    ) -> None:
-        await self._ask(unit_id, rtu.coils_pdu(address, states), 0, timeout_s, pause_s)
-
-    async def write_registers(
-        self,
-        unit_id: int,
-        address: int,
-        registers: Sequence[int],
-        timeout_s: float = TIMEOUT_S,
-        pause_s: float = 0.0,
-    ) -> None:
-        await self._ask(unit_id, rtu.registers_pdu(address, registers), 0, timeout_s, pause_s)
-
-    async def _tell_echo(
+    async def _before_single(
         self, unit_id: int, table: Table, address: int, timeout_s: float, pause_s: float
     ) -> None:
         """Read once before the first single write: an echo would look like its confirmation."""
@@ -205,34 +153,32 @@ class RtuLink:
         except Refused:
             pass  # a refusal is no echo either
 
-    async def _ask(self, unit_id: int, pdu: bytes, size: int, timeout_s: float, pause_s: float) -> bytes:
+    async def _ask(self, unit_id: int, wanted: bytes, size: int, timeout_s: float, pause_s: float) -> bytes:
         """Send one request and return the PDU that answers it."""
         if self._busy:
             raise RuntimeError("a link is owned by one task: a second request began before the first ended")
         self._busy = True
         try:
             await self._silent(timeout_s, pause_s)
-            ground = await self._settled(unit_id, pdu, size, timeout_s, pause_s)
-            answer, sure = await self._exchanged(unit_id, pdu, size, timeout_s, pause_s)
+            ground = await self._settled(unit_id, wanted, size, timeout_s, pause_s)
+            answer, sure = await self._exchanged(unit_id, wanted, size, timeout_s, pause_s)
             if not sure:
                 if ground is Ground.ALONE:
-                    await self._alone(unit_id, (pdu[0], size), timeout_s)
+                    await self._alone(unit_id, (wanted[0], size), timeout_s)
                 elif ground is not Ground.REFUSED:
                     raise BadFrame(f"{self._unit(unit_id)} refused something: this request or an earlier one")
         finally:
             self._busy = False
-        if answer[0] & rtu.ERROR:
-            count = int.from_bytes(pdu[3:5], "big") if pdu[0] not in (5, 6) else 1
-            address = int.from_bytes(pdu[1:3], "big")
-            raise refusal(self._unit(unit_id), pdu[0], address, count, answer[1])
-        return answer
+        return accepted(self._unit(unit_id), wanted, answer)
 
-    async def _settled(self, unit_id: int, pdu: bytes, size: int, timeout_s: float, pause_s: float) -> Ground:
+    async def _settled(
+        self, unit_id: int, wanted: bytes, size: int, timeout_s: float, pause_s: float
+    ) -> Ground:
         """Let a device that owes an answer of the kind asked for bring one of another kind first."""
-        kind, owed, ground = (pdu[0], size), self._owed(unit_id), Ground.PROVEN
+        kind, owed, ground = (wanted[0], size), self._owed(unit_id), Ground.PROVEN
         if owed.place(kind) is None:
             return ground
-        others = {**self._known.get(unit_id, {}), **rtu.shorter(pdu, size)}
+        others = {**self._known.get(unit_id, {}), **pdu.shorter(wanted, size)}
         if not others.keys() - {kind}:
             others = dict(self._lately.get(unit_id, {}))
         others.pop(kind, None)
@@ -243,12 +189,12 @@ class RtuLink:
             other = owed.clearest([*others, kind])
             try:
                 answer, _ = await self._exchanged(
-                    unit_id, others.get(other, pdu), other[1], timeout_s, pause_s
+                    unit_id, others.get(other, wanted), other[1], timeout_s, pause_s
                 )
             except NoAnswer:
                 self._tried.add(unit_id)
                 raise
-            if answer[0] & rtu.ERROR:
+            if answer[0] & pdu.ERROR:
                 if answer[1] not in FIRM:
                     return Ground.ALONE
                 ground = Ground.REFUSED
@@ -268,18 +214,18 @@ class RtuLink:
         self._owed(unit_id).sure(kind)
 
     async def _exchanged(
-        self, unit_id: int, pdu: bytes, size: int, timeout_s: float, pause_s: float
+        self, unit_id: int, wanted: bytes, size: int, timeout_s: float, pause_s: float
     ) -> tuple[bytes, bool]:
         """Send one frame into silence; return the PDU that comes back, and whether it surely answers it."""
         loop = asyncio.get_running_loop()
         await self._silent(timeout_s, pause_s)
-        frame = rtu.framed(unit_id, pdu)
+        frame = rtu.framed(unit_id, wanted)
         exchange = self._exchange = rtu.RtuExchange(frame, size, self._echo)
         answer = self._answer = loop.create_future()
-        self._last, self._pause_s = (unit_id, (pdu[0], size)), pause_s
+        self._last, self._pause_s = (unit_id, (wanted[0], size)), pause_s
         if size:
             lately = self._lately.get(unit_id, {})
-            self._lately[unit_id] = dict([*lately.items(), ((pdu[0], size), pdu)][-MOST_KNOWN:])
+            self._lately[unit_id] = dict([*lately.items(), ((wanted[0], size), wanted)][-MOST_KNOWN:])
         expiry: asyncio.TimerHandle | None = None
         try:
             self._wire.write(frame)
@@ -307,13 +253,13 @@ class RtuLink:
             self._exchange = self._answer = None
         self._strayed(exchange)
         self._settle_s = 0.0
-        if found[0] not in rtu.SINGLE_WRITES:
+        if found[0] not in pdu.SINGLE_WRITES:
             self._echo_free = True
-        if size and not found[0] & rtu.ERROR:
+        if size and not found[0] & pdu.ERROR:
             known = self._known.setdefault(unit_id, {})
-            if len(known) < MOST_KNOWN or (pdu[0], size) in known:
-                known[pdu[0], size] = pdu
-        return found, self._is_sure(unit_id, (pdu[0], size), found)
+            if len(known) < MOST_KNOWN or (wanted[0], size) in known:
+                known[wanted[0], size] = wanted
+        return found, self._is_sure(unit_id, (wanted[0], size), found)
 
     def _is_sure(self, unit_id: int, kind: Kind, found: bytes) -> bool:
         """Note an answer, and tell whether it surely is that of the request just sent."""
@@ -321,7 +267,7 @@ class RtuLink:
         if owed.came(kind_of(found)):
             owed.missing(kind)
             return False
-        if not found[0] & rtu.ERROR:
+        if not found[0] & pdu.ERROR:
             owed.sure(kind)
         return True
 
@@ -445,4 +391,4 @@ def _only(exchange: rtu.RtuExchange) -> str:
     if not exchange.strays:
         return "part of a frame, or noise"
     stray = exchange.strays[-1]
-    return f"a frame of unit {stray[0]}, function {stray[1] & ~rtu.ERROR}, {len(stray)} bytes"
+    return f"a frame of unit {stray[0]}, function {stray[1] & ~pdu.ERROR}, {len(stray)} bytes"

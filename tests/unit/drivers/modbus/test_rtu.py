@@ -5,17 +5,8 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from core.errors import BadFrame
-from drivers.modbus.rtu import (
-    RtuExchange,
-    coil_pdu,
-    coils_pdu,
-    crc,
-    framed,
-    is_glitch,
-    read_pdu,
-    register_pdu,
-    registers_pdu,
-)
+from drivers.modbus.pdu import coil_pdu, coils_pdu, read_pdu, register_pdu, registers_pdu
+from drivers.modbus.rtu import RtuExchange, crc, framed, is_glitch
 
 READ = framed(17, read_pdu(3, 100, 2))
 ANSWER = framed(17, b"\x03\x04\x12\x34\x56\x78")
