@@ -37,7 +37,7 @@ from policies.reading import (
 from policies.roster import Roster
 from policies.rulebook import Rulebook
 from policies.stated import Stated, fair_facts, taken_for_granted, with_stated, without
-from policies.table import row_of, validity_text
+from policies.table import constraint_rows, row_of, validity_text
 
 app = typer.Typer(no_args_is_help=True, help="Print policies as a table, check them, explain a decision.")
 
@@ -51,7 +51,13 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command("show", epilog="Example: portico policy show policy.toml assignment-gw-0001.toml")
-def show(files: Files, as_json: AsJson = False) -> None:
+def show(
+    files: Files,
+    constraints: Annotated[
+        bool, typer.Option("--constraints", help="Print a policy's constraints instead, each with its type.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Print each document: a policy as the table from actor, may / shall / shall not, verb, to actor."""
     documents = [read_document(path) for path in files]
     if as_json:
@@ -61,7 +67,10 @@ def show(files: Files, as_json: AsJson = False) -> None:
     for number, document in enumerate(documents):
         if number:
             console.print()
-        _print_document(console, document)
+        if constraints and isinstance(document, Policy):
+            _print_constraints(console, document)
+        else:
+            _print_document(console, document)
 
 
 @app.command(
@@ -202,7 +211,11 @@ def _instant(text: str) -> int:
 def _shown(document: Document) -> dict[str, object]:
     plain: dict[str, object] = json.loads(canonical(document))
     if isinstance(document, Policy):
-        return {"table": [row_of(grant).as_json() for grant in document.grants], "document": plain}
+        return {
+            "table": [row_of(grant).as_json() for grant in document.grants],
+            "constraints": [row._asdict() for row in constraint_rows(document)],
+            "document": plain,
+        }
     return {"document": plain}
 
 
@@ -230,6 +243,15 @@ def _print_policy(console: Console, policy: Policy) -> None:
         row = row_of(grant)
         cells = (row.grant, row.from_actor, row.modality, row.verb, row.to_actor, "\n".join(row.constraints))
         shown.add_row(*map(escape, cells))
+    console.print(shown)
+
+
+def _print_constraints(console: Console, policy: Policy) -> None:
+    shown = Table()
+    for heading in ("constraint", "type", "description", "applies to"):
+        shown.add_column(heading)
+    for row in constraint_rows(policy):
+        shown.add_row(*map(escape, row))
     console.print(shown)
 
 

@@ -1,9 +1,10 @@
-"""Rows of policy as the table of IECSA C-2.2: from actor, modality, verb, to actor, constraint.
+"""Rows of policy as the two tables of IECSA C-2.2: policies, and the constraints on them.
 
+The first has from actor, modality, verb, to actor; the second constraint, type, description, applies to.
 Pure: words from nouns.  Not here: how a terminal draws them (`policies.cli`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from policies.forms import clock_text, duration_text, instant_text, month_day_text, number_text
@@ -19,6 +20,7 @@ from policies.grant import (
     Values,
     Window,
 )
+from policies.policy import DeviceLimits, Policy
 
 
 class TableRow(NamedTuple):
@@ -43,16 +45,60 @@ class TableRow(NamedTuple):
         }
 
 
+class ConstraintRow(NamedTuple):
+    """One constraint, named after its grant, or after the device type that bears no more."""
+
+    constraint: str
+    type: str
+    description: str
+    applies_to: str
+
+
 def row_of(grant: Grant) -> TableRow:
     """Return a grant as a row."""
     return TableRow(
-        grant=grant.id if grant.revision == 1 else f"{grant.id} (revision {grant.revision})",
+        grant=_named(grant),
         from_actor=_from(grant),
         modality=grant.modality.value,
         verb=" or ".join(grant.verbs),
         to_actor=_to(grant),
-        constraints=tuple(_constraints(grant)),
+        constraints=tuple(text for _, text in _constraints(grant)),
     )
+
+
+def constraint_rows(policy: Policy) -> Iterator[ConstraintRow]:
+    """Yield every constraint of a policy with its type: those of its rows, then those of the devices."""
+    for grant in policy.grants:
+        applies_to = f"{_from(grant)}: {' or '.join(grant.verbs)} {_to(grant)}"
+        for type_, text in _constraints(grant):
+            yield ConstraintRow(_named(grant), type_, text, applies_to)
+    for limits in policy.limits:
+        kind = f"{limits.kind} behind " if limits.kind else ""
+        applies_to = f"anybody: {' or '.join(limits.verbs)} {limits.point} of {kind}{limits.type}"
+        yield ConstraintRow(limits.type, "device", _borne(limits), applies_to)
+
+
+def _named(grant: Grant) -> str:
+    return grant.id if grant.revision == 1 else f"{grant.id} (revision {grant.revision})"
+
+
+def _borne(limits: DeviceLimits) -> str:
+    words = [
+        f"bears {number_text(limits.min)} to {number_text(limits.max)}",
+        f"{number_text(limits.default)} without control",
+        {
+            "timer": "falls back by its own timer",
+            "watchdog": "falls back when nobody speaks to it",
+            "none": "stays as it is by itself",
+        }[limits.hold],
+    ]
+    if limits.min_on_s:
+        words.append(f"on for {duration_text(limits.min_on_s)} at least")
+    if limits.min_off_s:
+        words.append(f"off for {duration_text(limits.min_off_s)} at least")
+    if limits.essential:
+        words.append("essential")
+    return ", ".join(words)
 
 
 def _from(grant: Grant) -> str:
@@ -74,48 +120,54 @@ def _to(grant: Grant) -> str:
     return " ".join(part for part in parts if part) or "any device"
 
 
-def _constraints(grant: Grant) -> Iterator[str]:
+def _constraints(grant: Grant) -> Iterator[tuple[str, str]]:
+    """Yield type and text of each constraint."""
     if grant.purpose:
-        yield f"for {' or '.join(grant.purpose)}"
-    yield from _values(grant.limits)
-    for window in grant.windows:
-        yield window_text(window)
+        yield "purpose", f"for {' or '.join(grant.purpose)}"
+    yield from _typed("value", _values(grant.limits))
+    yield from _typed("time window", map(window_text, grant.windows))
     if grant.duration is not None:
         least = f"{duration_text(grant.duration.min_s)} to " if grant.duration.min_s > 1 else "at most "
-        yield f"lasting {least}{duration_text(grant.duration.max_s)}"
-    yield from _budget(grant.budget)
+        yield "duration", f"lasting {least}{duration_text(grant.duration.max_s)}"
+    yield from _typed("budget", _budget(grant.budget))
     if grant.permits:
         yield from _terms(grant)
     if grant.valid != Validity():
-        yield validity_text(grant.valid)
+        yield "validity", validity_text(grant.valid)
     if grant.agreement:
-        yield f"agreement: {grant.agreement}"
+        yield "agreement", f"agreement: {grant.agreement}"
 
 
-def _terms(grant: Grant) -> Iterator[str]:
+def _typed(type_: str, texts: Iterable[str]) -> Iterator[tuple[str, str]]:
+    return ((type_, text) for text in texts)
+
+
+def _terms(grant: Grant) -> Iterator[tuple[str, str]]:
     if grant.lead != Lead():
-        yield f"announced {duration_text(grant.lead.min_s)} to {duration_text(grant.lead.max_s)} ahead"
+        ahead = f"{duration_text(grant.lead.min_s)} to {duration_text(grant.lead.max_s)}"
+        yield "lead time", f"announced {ahead} ahead"
     if grant.randomise != Randomise():
-        yield (
-            f"start up to {duration_text(grant.randomise.start_s)} later at random, "
-            f"end up to {duration_text(grant.randomise.end_s)}"
-        )
-    yield {
-        "any_time": "customer may opt out at any time",
-        "before_start": "customer may opt out before the start",
-        "none": "mandatory: no opt-out",
-    }[grant.opt_out]
-    yield _priority(grant.priority)
+        start, end = duration_text(grant.randomise.start_s), duration_text(grant.randomise.end_s)
+        yield "random times", f"start up to {start} later at random, end up to {end}"
+    yield (
+        "opt-out",
+        {
+            "any_time": "customer may opt out at any time",
+            "before_start": "customer may opt out before the start",
+            "none": "mandatory: no opt-out",
+        }[grant.opt_out],
+    )
+    yield "priority", _priority(grant.priority)
     if grant.on_comm_loss == "restore":
-        yield f"restores {duration_text(grant.comm_loss_after_s)} after the last contact"
+        yield "lost contact", f"restores {duration_text(grant.comm_loss_after_s)} after the last contact"
     else:
-        yield "without contact it goes on to its end"
+        yield "lost contact", "without contact it goes on to its end"
     if grant.restore == "previous":
-        yield "restores the previous value"
+        yield "restore", "restores the previous value"
     if grant.latching_max_s is not None:
-        yield f"also where the device has no hold: at most {duration_text(grant.latching_max_s)}"
+        yield "hold", f"also where the device has no hold: at most {duration_text(grant.latching_max_s)}"
     if grant.emergency is not None:
-        yield _emergency(grant.emergency)
+        yield "emergency", _emergency(grant.emergency)
 
 
 def _values(limits: Values) -> Iterator[str]:

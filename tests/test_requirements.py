@@ -7,13 +7,14 @@ only a reader can tell.
 
 from __future__ import annotations
 
-import ast
 import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tests.support.namedtests import NAMED, faults_in_test
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENT = ROOT / "docs" / "requirements.md"
@@ -27,7 +28,6 @@ ISSUES = ("The main job", "The field", "Control", "People and cases", "EDI", "la
 PACKAGES = frozenset({"core", "drivers", "policies", "certs", "agent", "headend", "simulator", "cli", "docs"})
 
 _PACKAGE = re.compile(r"([a-z]+)(?: \([a-z, ]+\))?(?:, |$)")
-_TEST = re.compile(r"`([^`:]+)::([^`]+)`")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,15 +99,15 @@ def faults_in_row(row: Row, root: Path) -> list[str]:
         faults.append(f"{at}: write why, as 'not applicable: the reason'")
     if row.state == "part" and not row.note:
         faults.append(f"{at}: write what is missing, as 'part: what is missing'")
-    named = _TEST.findall(row.test)
-    if _TEST.sub("", row.test).strip(" ,"):
+    named = NAMED.findall(row.test)
+    if NAMED.sub("", row.test).strip(" ,"):
         faults.append(f"{at}: write tests as `path::name`, separated by commas, not {row.test!r}")
     if row.state in {"part", "met"} and not named:
         faults.append(f"{at}: {row.state} needs a test that shows it")
     if row.state in {"open", "not applicable"} and row.test:
         faults.append(f"{at}: {row.state} names a test; make it part or met, or remove the test")
     for path, name in named:
-        faults.extend(f"{at}: {fault}" for fault in _faults_in_test(path, name, root))
+        faults.extend(f"{at}: {fault}" for fault in faults_in_test(path, name, root))
     return faults
 
 
@@ -120,24 +120,6 @@ def _issues_known(cell: str) -> bool:
     """Some of the issues, each once, in the order in which they are built."""
     issues = cell.split(", ")
     return issues == [issue for issue in ISSUES if issue in issues]
-
-
-def _faults_in_test(path: str, name: str, root: Path) -> list[str]:
-    """Empty where pytest would collect `path::name` or `path::TestClass::name`; no parameters."""
-    file = (root / path).resolve()
-    if not (file.is_relative_to(root.resolve() / "tests") and file.name.startswith("test_")):
-        return [f"{path} is no test_*.py below tests/"]
-    if not file.is_file():
-        return [f"{path} does not exist"]
-    body: list[ast.stmt] = ast.parse(file.read_text(encoding="utf-8")).body
-    *classes, function = name.split("::")
-    for class_name in classes:
-        found = [node for node in body if isinstance(node, ast.ClassDef) and node.name == class_name]
-        body = [inner for node in found for inner in node.body]
-    functions = {node.name for node in body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
-    if not function.startswith("test_") or function not in functions:
-        return [f"{path} defines no test {name}"]
-    return []
 
 
 def test_every_requirement_is_listed_once() -> None:

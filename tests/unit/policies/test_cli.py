@@ -57,6 +57,22 @@ def test_a_policy_is_shown_to_programs_as_table_and_document(capsys: pytest.Capt
     assert found["document"]["policy"]["version"] == 3
 
 
+def test_constraints_are_printed_one_by_one_with_their_type(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "show", "--constraints", str(EXAMPLES / "policy.toml"), FILES[-1])
+    assert code == 0
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in out.splitlines()]
+    assert ["esco1-water-heaters", "budget", "2 a day", "esco1: shed water-heater"] in rows
+    assert "roster of esco1" in out
+    _, out, _ = run(capsys, "show", str(EXAMPLES / "policy.toml"), "--json")
+    found = json.loads(out)[0]
+    texts = [text for row in found["table"] for text in row["constraints"]]
+    assert [one["description"] for one in found["constraints"] if one["type"] != "device"] == texts
+    assert {one["applies_to"] for one in found["constraints"] if one["type"] == "device"} == {
+        "anybody: shed LoadShed of water-heater behind generic-load-relay",
+        "anybody: limit ALimit of heidelberg-energy-control",
+    }
+
+
 def test_faults_of_several_documents_are_told_together(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
