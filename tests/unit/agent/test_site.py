@@ -217,3 +217,21 @@ def test_groups_are_found_by_their_line() -> None:
     site = site_of(HEAD + LINE + second + METER + RELAY.replace('"lan"', '"shed"'))
     assert [one.group.device for one in site.on_line("shed")] == ["relay"]
     assert site.on_line("attic") == ()
+
+
+def test_what_is_read_does_not_depend_on_who_may_command() -> None:
+    text = HEAD + LINE + METER + RELAY
+    commanded = site_of(text + '\n[policy]\nroot = "root.json"\nfolder = "policy"\n')
+    alone = site_of(text)
+    assert commanded.manifest == alone.manifest
+    assert [one.requests for one in commanded.groups] == [one.requests for one in alone.groups]
+
+
+def test_taking_one_owners_device_away_leaves_the_points_of_another_as_they_are() -> None:
+    relay = RELAY.replace("dso.example", "esco1")
+    both, alone = site_of(HEAD + LINE + relay + METER), site_of(HEAD + LINE + METER)
+    (meter,) = (one for one in both.groups if one.group.device == "meter")
+    (left,) = alone.groups
+    assert meter.group.key == left.group.key
+    assert (meter.group.points, meter.group.owners) == (left.group.points, left.group.owners)
+    assert meter.requests == left.requests
