@@ -8,14 +8,16 @@ Relies on `policies.question`.  Not here: budgets (`policies.budgets`), and whic
 """
 
 from collections.abc import Callable
+from itertools import compress
+from operator import not_
 from typing import Final
 
-from policies.assignment import OptOut, Term
+from policies.assignment import OptOut
 from policies.budgets import budget_finding
 from policies.decision import Finding
 from policies.facts import UNKNOWN, Contact, Freshness
 from policies.forms import duration_text
-from policies.general import denial_findings, may_sign, others
+from policies.general import denial_findings, may_sign
 from policies.grant import GRID_CRITICAL, Verb
 from policies.question import Extent, Question
 from policies.rulebook import Row
@@ -39,7 +41,7 @@ def actor(q: Question, row: Row, extent: Extent | None) -> Finding | None:
 
 def verb(q: Question, row: Row, extent: Extent | None) -> Finding | None:
     """The row names the verb."""
-    wanted = q.command.verb.value
+    wanted = q.verb
     return None if wanted in row.grant.verbs else Finding("verb", f"it does not name {wanted}")
 
 
@@ -88,6 +90,8 @@ def agreed(q: Question, row: Row, extent: Extent | None) -> Finding | None:
         return Finding("not-agreed", "who signed it is not known", unknown=True)
     if one is None or one.revision != grant.revision:
         return Finding("not-agreed", f"revision {grant.revision} is signed by nobody")
+    if one.utility is True and one.entity is True:
+        return None
     parties = [("the utility", one.utility)]
     if grant.entity != q.book.utility:
         parties.append((grant.entity, one.entity))
@@ -102,25 +106,18 @@ def agreed(q: Question, row: Row, extent: Extent | None) -> Finding | None:
 
 def consented(q: Question, row: Row, extent: Extent | None) -> Finding | None:
     """Every owner that is neither the utility nor the entity has consented, for as long as it owns."""
-    terms = q.terms(extent.span) if extent else None
-    if extent is None or terms is None:
+    owners = q.owners(extent.span) if extent else None
+    if owners is None:
         return Finding("no-consent", "who owns the device then is not known", unknown=True)
-    for term in terms:
-        part = _part(term, extent.span)
-        for owner in term.owners:
-            if owner not in (q.book.utility, row.grant.entity) and not any(
-                one.owner == owner and one.valid.holds(part.begin_ms, part.end_ms) for one in row.consents
-            ):
-                return Finding("no-consent", f"{owner} has not consented to revision {row.grant.revision}")
+    for owner, part in owners:
+        if owner == q.book.utility or owner == row.grant.entity:
+            continue
+        for one in row.consents:
+            if one.owner == owner and one.valid.holds(part.begin_ms, part.end_ms):
+                break
+        else:
+            return Finding("no-consent", f"{owner} has not consented to revision {row.grant.revision}")
     return None
-
-
-def _part(term: Term, span: Span) -> Span:
-    from_ms, until_ms = term.valid.from_ms, term.valid.until_ms
-    return Span(
-        span.begin_ms if from_ms is None else max(span.begin_ms, from_ms),
-        span.end_ms if until_ms is None else min(span.end_ms, until_ms),
-    )
 
 
 def valid(q: Question, row: Row, extent: Extent | None) -> Finding | None:
@@ -308,7 +305,7 @@ def _of(one: OptOut) -> str:
 
 def busy(q: Question, row: Row, extent: Extent | None) -> Finding | None:
     """No control of another entity has the point then, or the grant may take it from that one."""
-    running = others(q)
+    running = q.others
     if running is None:
         return Finding("busy", "what runs at the point is not known", unknown=True)
     if extent is None:
@@ -408,20 +405,15 @@ CONDITIONS: Final[tuple[tuple[str, Condition], ...]] = (
 """What a row that speaks of the command asks for."""
 
 
-def findings(q: Question, row: Row, extent: Extent | None) -> tuple[list[str], list[Finding]]:
+_NAMES: Final = tuple(name for name, _ in (*SPEAKS, *CONDITIONS))
+
+
+def findings(q: Question, row: Row, extent: Extent | None) -> tuple[tuple[str, ...], tuple[Finding, ...]]:
     """Return the names of the conditions that are met, and what is not met.
 
     Only the first three are judged where one of them is not met.
     """
-    met: list[str] = []
-    unmet: list[Finding] = []
-    for part in (SPEAKS, CONDITIONS):
-        for name, condition in part:
-            found = condition(q, row, extent)
-            if found is None:
-                met.append(name)
-            else:
-                unmet.append(found)
-        if unmet:
-            break
-    return met, unmet
+    found = [condition(q, row, extent) for _, condition in SPEAKS]
+    if not any(found):
+        found += [condition(q, row, extent) for _, condition in CONDITIONS]
+    return tuple(compress(_NAMES, map(not_, found))), tuple(filter(None, found))

@@ -20,7 +20,6 @@ from policies.general import (
     address_findings,
     general_findings,
     issuer_findings,
-    others,
     shape_findings,
 )
 from policies.grant import Verb
@@ -28,6 +27,8 @@ from policies.question import Extent, Question
 from policies.rulebook import Row, Rulebook
 
 _DENIED_FIRST = "denied"
+_NOT_SPEAKING = frozenset(("actor", "verb", "target"))
+"""Where one of these is not met nothing else is judged, so that the first finding tells."""
 _BYPASS = {"window", "budget", "lead-time"}
 
 
@@ -65,14 +66,14 @@ def _judge(q: Question, row: Row, extent: Extent | None) -> Judged:
     met, unmet = findings(q, row, extent)
     clause = row.grant.emergency
     if not unmet or not q.command.emergency or clause is None:
-        return Judged(row.grant.id, tuple(met), tuple(unmet))
+        return Judged(row.grant.id, met, unmet)
     codes = {one.code for one in unmet}
-    if codes & {"no-emergency", "two-signatures", "actor", "verb", "target"}:
-        return Judged(row.grant.id, tuple(met), tuple(unmet))
+    if codes & (_NOT_SPEAKING | {"no-emergency", "two-signatures"}):
+        return Judged(row.grant.id, met, unmet)
     aside = _BYPASS & set(clause.may_bypass)
     return Judged(
         row.grant.id,
-        tuple(met),
+        met,
         tuple(one for one in unmet if one.code not in aside),
         tuple(one for one in unmet if one.code in aside),
     )
@@ -83,9 +84,7 @@ def _first_code(general: Iterable[Finding], judged: Sequence[Judged]) -> str:
     first = next(iter(general), None)
     if first is not None:
         return first.code
-    speaking = [
-        one for one in judged if not any(two.code in ("actor", "verb", "target") for two in one.unmet)
-    ]
+    speaking = [one for one in judged if not (one.unmet and one.unmet[0].code in _NOT_SPEAKING)]
     if any(two.code == _DENIED_FIRST for one in speaking for two in one.unmet):
         return _DENIED_FIRST
     nearest = min(speaking, key=lambda one: len(one.unmet), default=None)
@@ -95,7 +94,7 @@ def _first_code(general: Iterable[Finding], judged: Sequence[Judged]) -> str:
 def _plan(q: Question, row: Row, extent: Extent, judged: Judged) -> Plan:
     command, grant, profile = q.command, row.grant, q.profile
     is_control = command.verb.is_control
-    running = others(q) or ()
+    running = q.others or ()
     overlapping = tuple(
         one.command
         for one in running

@@ -10,7 +10,7 @@ Relies on pydantic to hand parsed values into a model.  Not here: what the value
 import re
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from functools import cache
+from functools import cache, lru_cache
 from typing import Annotated, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -67,6 +67,7 @@ def parse_duration(value: object) -> int:
     return int(parts[1]) * _SECONDS[parts[2]]
 
 
+@lru_cache(maxsize=1024)
 def duration_text(seconds: int) -> str:
     """Return a duration in its largest whole unit, as :func:`parse_duration` reads it."""
     for unit in ("d", "h", "min"):

@@ -6,7 +6,7 @@ Each rule yields what is not met; nothing here permits anything.  Relies on `pol
 from collections.abc import Iterator
 
 from policies.decision import Finding
-from policies.facts import UNKNOWN, ClockState, Freshness, Running, Time
+from policies.facts import UNKNOWN, ClockState, Freshness, Time
 from policies.grant import Verb
 from policies.question import Question
 from policies.rulebook import Row
@@ -257,11 +257,3 @@ def _denies(q: Question, row: Row, span: Span | None) -> bool:
     if not grant.valid.touches(span.begin_ms, span.end_ms):
         return False
     return not row.windows or touched(row.windows, span)
-
-
-def others(q: Question) -> tuple[Running, ...] | None:
-    """Return the controls of the point beside this command's own; None when nobody knows."""
-    running = q.facts.running
-    if running is UNKNOWN:
-        return None
-    return tuple(one for one in running if one.command != q.command.id)

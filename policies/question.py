@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 from policies.assignment import Device, Term
 from policies.command import Command
 from policies.decision import Finding
-from policies.facts import UNKNOWN, Facts, Time
+from policies.facts import UNKNOWN, Facts, Running, Time
 from policies.forms import LAST_MS, is_number
 from policies.grant import LONGEST_CONTROL_S, Grant, Verb
 from policies.policy import DeviceLimits
@@ -46,28 +46,39 @@ class Question:
     """The start as planned; None when it follows from an instant that nobody knows."""
     device: Device | None = field(init=False)
     profile: DeviceLimits | None = field(init=False)
+    verb: str = field(init=False)
+    """The verb's name, as rows have it."""
     is_control: bool = field(init=False)
     """Whether the verb holds a value for a time."""
     present: Decimal | None = field(init=False)
     """Value of the point, None when nobody knows it."""
+    others: tuple[Running, ...] | None = field(init=False)
+    """The controls of the point beside this command's own; None when nobody knows."""
     denied_in: dict[Span | None, tuple[Finding, ...]] = field(init=False, default_factory=dict)
     """What denies the command over a span; this and what follows is remembered, because grants are alike."""
     signs_in: dict[tuple[str, Span], bool] = field(init=False, default_factory=dict)
     covered_by: dict[tuple[int, Span], tuple[Holds, int]] = field(init=False, default_factory=dict)
     """By the identity of windows, which grants with equal ones share."""
-    days_of: dict[Span, tuple[tuple[date, str, str], ...]] = field(init=False, default_factory=dict)
+    days_of: dict[Span, tuple[tuple[date, str, str | None], ...]] = field(init=False, default_factory=dict)
     _extents: dict[tuple[int, int], Extent] = field(init=False, default_factory=dict)
     _terms: dict[Span, list[Term] | None] = field(init=False, default_factory=dict)
+    _owners: dict[Span, list[tuple[str, Span]] | None] = field(init=False, default_factory=dict)
+    _local: dict[int, str] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         facts, command = self.facts, self.command
+        self.verb = command.verb.value
+        running = facts.running
+        self.others = (
+            None if running is UNKNOWN else tuple(one for one in running if one.command != command.id)
+        )
         self.is_control = command.verb.is_control
         self.now_ms = _instant(facts.time.now_ms) if isinstance(facts.time, Time) else None
         self.received_ms = None if facts.received_ms is UNKNOWN else _instant(facts.received_ms)
         self.planned_ms = self.received_ms if command.start_ms is None else command.start_ms
         self.device = self.book.devices.get(command.device)
         self.profile = self.book.limits(self.device, command.point) if self.device else None
-        if self.profile is not None and command.verb.value not in self.profile.verbs:
+        if self.profile is not None and self.verb not in self.profile.verbs:
             self.profile = None
         present = facts.present
         self.present = present if isinstance(present, Decimal) and is_number(present) else None
@@ -78,7 +89,10 @@ class Question:
 
     def local(self, instant_ms: int) -> str:
         """Return an instant as people at the gateway read it."""
-        return local_text(local_time(instant_ms, self.zone))
+        text = self._local.get(instant_ms)
+        if text is None:
+            text = self._local[instant_ms] = local_text(local_time(instant_ms, self.zone))
+        return text
 
     def held_s(self) -> int:
         """Return how long the device stays at the commanded value at least, by profile and type."""
@@ -146,6 +160,19 @@ class Question:
             reached_ms = span.end_ms if term.valid.until_ms is None else term.valid.until_ms
         return terms if reached_ms >= span.end_ms else None
 
+    def owners(self, span: Span) -> list[tuple[str, Span]] | None:
+        """Return each owner of the device with the part of a span in which it is; None as for `terms`."""
+        if span not in self._owners:
+            terms = self.terms(span)
+            self._owners[span] = (
+                None
+                if terms is None
+                else [
+                    (owner, part) for term in terms for part in (_part(term, span),) for owner in term.owners
+                ]
+            )
+        return self._owners[span]
+
     def selected(self, row: Row) -> bool:
         """Tell whether the assignment lets a row count for this device and point."""
         one = row.selection
@@ -162,6 +189,14 @@ def local_text(local: datetime) -> str:
         local.strftime("%a %Y-%m-%d %H:%M:%S %Z").replace(":00 ", " ", 1)
         if local.second == 0
         else (local.strftime("%a %Y-%m-%d %H:%M:%S %Z"))
+    )
+
+
+def _part(term: Term, span: Span) -> Span:
+    from_ms, until_ms = term.valid.from_ms, term.valid.until_ms
+    return Span(
+        span.begin_ms if from_ms is None else max(span.begin_ms, from_ms),
+        span.end_ms if until_ms is None else min(span.end_ms, until_ms),
     )
 
 

@@ -9,7 +9,7 @@ Pure; relies on `zoneinfo`.  Not here: what follows from it (`policies.condition
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from enum import Enum
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
@@ -163,4 +163,4 @@ def _before_change(from_ms: int, to_ms: int, zone: ZoneInfo) -> int:
 
 
 def _offset(instant_ms: int, zone: ZoneInfo) -> timedelta | None:
-    return datetime.fromtimestamp(instant_ms // 1000, UTC).astimezone(zone).utcoffset()
+    return datetime.fromtimestamp(instant_ms // 1000, zone).utcoffset()
