@@ -33,6 +33,9 @@ def order_lines(kind: DeviceType) -> Iterator[str]:
         rest += ["only taken, never told"] if not point.readable else []
         yield "  " + ", ".join(rest)
         yield "  " + _hold(write)
+        if write.locked_if is not None:
+            lock = write.locked_if
+            yield f"  locked at the device while {lock.point} is {decimal(lock.value)}"
         if kind.limits.write_pause_ms:
             yield f"  writes at least {duration(kind.limits.write_pause_ms)} apart"
         others = set(write.guessed) - {"default", "min_on_s", "min_off_s"}

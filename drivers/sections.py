@@ -63,6 +63,14 @@ class HoldIf(Noun):
     value: Number
 
 
+class LockedIf(Noun):
+    """What shows that somebody has locked control out at the device itself."""
+
+    point: str
+    value: Number
+    """What it shows while it is locked."""
+
+
 class WriteSpec(Noun):
     """How a point is written, within which limits, and what the device does when we fall silent."""
 
@@ -85,6 +93,8 @@ class WriteSpec(Noun):
     """The point that says what the device falls back to; without it, to ``default``."""
     feedback: str = ""
     """The point that shows the effect."""
+    locked_if: LockedIf | None = None
+    """A lock at the device, such as its key switch: while it shows so, nothing is ordered."""
     min_on_s: Annotated[int, Field(ge=0)] = 0
     min_off_s: Annotated[int, Field(ge=0)] = 0
     essential: bool = False

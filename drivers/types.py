@@ -388,6 +388,8 @@ def _reference_faults(
     named = {"feedback": write.feedback, "falls_back_to": write.falls_back_to}
     if write.hold_if is not None:
         named["hold_if.point"] = write.hold_if.point
+    if write.locked_if is not None:
+        named["locked_if.point"] = write.locked_if.point
     if write.hold_register is not None:
         named["hold_register.shown_by"] = write.hold_register.shown_by
     for key, name in named.items():

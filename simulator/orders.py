@@ -60,10 +60,12 @@ class Orders:
         self._shed: Final = shed
         self._water_c: Final = water_c
         writable = [(point, point.write) for point in device_type.points if point.write is not None]
-        # As delivered nothing is let through in the fail-safe state, and what a hold needs is set.
+        # As delivered nothing is let through in the fail-safe state, what a hold needs is set, no lock is on.
         self._set: dict[str, Decimal] = {write.falls_back_to: Decimal(0) for _, write in writable}
         self._set.pop("", None)
         self._set |= {write.hold_if.point: write.hold_if.value for _, write in writable if write.hold_if}
+        locks = [write.locked_if for _, write in writable if write.locked_if is not None]
+        self._set |= {lock.point: Decimal(lock.value == 0) for lock in locks}
         self._controls = {
             point.name: Control(
                 default=write.default,

@@ -5,20 +5,28 @@ write repeated says so by calling again.  Relies on `drivers.modbus.writes` for 
 when, and whether (`agent.control.commander`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Final
 
 from agent.commandlane import CommandLane
 from agent.config_models import Config
 from agent.config_rules import Types
-from core.errors import FieldError
+from core.errors import FieldError, PorticoError
 from drivers.modbus.link import TIMEOUT_S, ControlLink, reason_of
 from drivers.modbus.plan import plan
 from drivers.modbus.values import GroupDecoder
-from drivers.modbus.writes import send, writes_of
+from drivers.modbus.writes import Write, send, writes_of
 from drivers.points import PointType
 from policies.facts import TypeLimits
+
+LOOK_S: Final = (1.0, 10.0)
+"""A lock is looked at as often as its device is polled, but not more often, nor more seldom, than this."""
+
+
+class LockedOut(PorticoError):
+    """Control is locked out at the device, or nobody can tell: nothing was written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +51,10 @@ class Actuator:
     """The point that shows the effect; None where nothing but the order itself can be read."""
     timeout_s: float
     pause_s: float
+    lock: PointType | None = None
+    """The point that shows the local lock of the device; None where it has none."""
+    look_s: float = LOOK_S[0]
+    """How often the lock is looked at while a control runs."""
 
     @property
     def default(self) -> Decimal:
@@ -86,12 +98,57 @@ class Actuator:
     async def write(self, lane: CommandLane, value: Decimal, hold_s: Decimal | None) -> None:
         """Write once, the device's own hold first; FieldError, or ValueError for what cannot be written."""
         writes = writes_of(self.point, value, hold_s)
+        await lane.take(lambda link: self._send(link, writes))
+
+    async def order(
+        self,
+        lane: CommandLane,
+        value: Decimal,
+        hold_s: Decimal | None,
+        first: Callable[[], Awaitable[None]],
+    ) -> None:
+        """Write once as :meth:`write` does, after ``first``, which writes down that it is going to be.
+
+        The lock of a device that has one is read before that, in the same act, so that nothing comes between:
+        `LockedOut` when it is on or cannot be read, FieldError when the line cannot be had; ``first`` was
+        not called then.
+        """
+        writes = writes_of(self.point, value, hold_s)
+        if self.lock is None:
+            await first()
+            await lane.take(lambda link: self._send(link, writes))
+            return
 
         async def act(link: ControlLink) -> None:
-            for one in writes:
-                await send(link, self.unit_id, one, self.timeout_s, self.pause_s)
+            locked = await self._locked(link)
+            if locked is not False:
+                assert self.lock is not None
+                found = "cannot be read" if locked is None else "shows that it is locked there"
+                raise LockedOut(f"{self.lock.name} of {self.device} {found}: nothing was written")
+            await first()
+            await self._send(link, writes)
 
         await lane.take(act)
+
+    async def _send(self, link: ControlLink, writes: tuple[Write, ...]) -> None:
+        for one in writes:
+            await send(link, self.unit_id, one, self.timeout_s, self.pause_s)
+
+    async def locked(self, lane: CommandLane) -> bool | None:
+        """Tell whether control is locked out at the device; None when nobody knows."""
+        if self.lock is None:
+            return False
+        try:
+            return await lane.take(self._locked)
+        except FieldError:
+            return None
+
+    async def _locked(self, link: ControlLink) -> bool | None:
+        assert self.lock is not None
+        assert self.point.write is not None
+        assert self.point.write.locked_if is not None
+        shown = await self._asked(link, self.lock)
+        return None if shown.value is None else shown.value == self.point.write.locked_if.value
 
     async def show(self, lane: CommandLane) -> Shown:
         """Read what shows the effect: the feedback, else the point itself."""
@@ -104,11 +161,16 @@ class Actuator:
     async def _read(self, lane: CommandLane, point: PointType) -> Shown:
         if not point.readable:
             return Shown(None, "unreadable")
+        try:
+            return await lane.take(lambda link: self._asked(link, point))
+        except FieldError as error:
+            return Shown(None, reason_of(error))
+
+    async def _asked(self, link: ControlLink, point: PointType) -> Shown:
+        """Read a point that can be read, in an act."""
         [request] = requests = plan((point,))
         try:
-            answer = await lane.take(
-                lambda link: link.read(self.unit_id, request, self.timeout_s, self.pause_s)
-            )
+            answer = await link.read(self.unit_id, request, self.timeout_s, self.pause_s)
         except FieldError as error:
             return Shown(None, reason_of(error))
         values, quality = GroupDecoder((point,), requests).decode([answer])
@@ -130,6 +192,7 @@ def actuators(config: Config, types: Types) -> Iterator[Actuator]:
         for point in found.points:
             if point.write is not None:
                 feedback = by_name.get(point.write.feedback) if point.write.feedback else None
+                lock = point.write.locked_if
                 yield Actuator(
                     device.name,
                     device.type,
@@ -139,4 +202,6 @@ def actuators(config: Config, types: Types) -> Iterator[Actuator]:
                     feedback,
                     timeout_s or TIMEOUT_S,
                     line.pause.s,
+                    None if lock is None else by_name[lock.point],
+                    max(LOOK_S[0], min(device.every.s, LOOK_S[1])),
                 )

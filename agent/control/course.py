@@ -12,9 +12,10 @@ from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from typing import Final
 
-from agent.control.actuator import Actuator, Shown
+from agent.control.actuator import Actuator, LockedOut, Shown
 from agent.control.desk import Desk
 from agent.control.life import TOUCHED, Control, State
+from agent.control.tending import Tending
 from core.errors import FieldError
 from drivers.modbus.link import reason_of
 
@@ -27,6 +28,8 @@ LONGEST_PAUSE_S: Final = 60.0
 TRIES_BEFORE_ALARM: Final = 3
 LOOK_S: Final = 1.0
 """The wall clock is looked at so often while a beginning is waited for: it may be stepped."""
+TEND_S: Final = 1.0
+"""How often is looked whether something is to be done while a control holds."""
 
 _WITHOUT_A_WRITE: Final = {"superseded": State.SUPERSEDED, "left": State.LEFT}
 
@@ -136,13 +139,18 @@ class Course:
         except ValueError as error:
             await self._step(State.REFUSED, "value-range", str(error))
             return
-        await self._step(State.DISPATCHED)
         self._until = self._desk.clock.mono() + length_s
         failed = text = ""
         try:
-            await actuator.write(self._lane, control.value, hold_s)
+            await actuator.order(self._lane, control.value, hold_s, lambda: self._step(State.DISPATCHED))
+        except LockedOut as error:
+            await self._step(State.REFUSED, "locked-out", str(error))
+            return
         except FieldError as error:
             failed, text = reason_of(error), str(error)
+            if not self.control.started:
+                await self._step(State.REFUSED, "locked-out", f"its lock could not be read: {text}")
+                return
         shown = await self._settled(control.value)
         if actuator.shows(shown, control.value):
             state = State.CONFIRMED if actuator.proves else State.UNVERIFIED
@@ -165,7 +173,14 @@ class Course:
     # --- holding and putting back
 
     async def _hold(self) -> None:
-        await self._ended_within(self._until - self._desk.clock.mono())
+        mono = self._desk.clock.mono
+        tending = Tending(self.actuator, self._lane, mono)
+        while self._until > mono():
+            why = await tending.tend()
+            if why:
+                self.end(why)
+            if await self._ended_within(min(self._until - mono(), TEND_S)):
+                return
 
     async def _ended_within(self, seconds: float) -> bool:
         try:

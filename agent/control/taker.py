@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from agent.control import gather, journal
-from agent.control.actuator import Actuator
+from agent.control.actuator import Actuator, Shown
 from agent.control.course import Course
 from agent.control.courses import Courses
 from agent.control.desk import Desk
@@ -170,7 +170,11 @@ class Taker:
             return Decision("no-policy")
         place = (command.device, command.point)
         actuator = self._actuators.get(place)
-        shown = None if actuator is None else await actuator.present(self._desk.lanes[actuator.line])
+        shown: Shown | None = None
+        locked: bool | None = False
+        if actuator is not None:
+            lane = self._desk.lanes[actuator.line]
+            shown, locked = await actuator.present(lane), await actuator.locked(lane)
         return decide(
             command,
             book,
@@ -187,7 +191,7 @@ class Taker:
                 type_limits=UNKNOWN if actuator is None else actuator.limits,
                 present=UNKNOWN if shown is None or shown.value is None else shown.value,
                 unchanged_since_ms=self._desk.changed.get(place, self._since_ms),
-                locked_out=False,
+                locked_out=UNKNOWN if locked is None else locked,
             ),
         )
 

@@ -5,15 +5,13 @@ not yet told, is found by the next life: the value is written at most once, the 
 """
 
 import asyncio
-from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
-from agent.control.desk import Desk
-from agent.control.life import Control, State
+from agent.control.life import State
 from simulator.pytest_plugin import Premises, Starter
-from tests.support.controlrig import DEVICE, command, rig
+from tests.support.controlrig import DEVICE, command, crashing, rig
 
 pytestmark = [pytest.mark.field, pytest.mark.timeout(60)]
 
@@ -21,25 +19,6 @@ pytestmark = [pytest.mark.field, pytest.mark.timeout(60)]
 @pytest.fixture
 def home(portico_premises: Starter) -> Premises:
     return portico_premises("household")
-
-
-def crashing(at: State, *, written: bool) -> tuple[type[Desk], asyncio.Event]:
-    """Return a desk at which everything stands still at a step, before or after it is written down."""
-    there = asyncio.Event()
-
-    class Crashing(Desk):
-        async def step(
-            self, control: Control, state: State, why: str = "", text: str = "", shown: Decimal | None = None
-        ) -> Control:
-            if state is not at:
-                return await super().step(control, state, why, text, shown)
-            if written:
-                await super().step(control, state, why, text, shown)
-            there.set()
-            await asyncio.Event().wait()
-            raise AssertionError("nobody comes here")
-
-    return Crashing, there
 
 
 @pytest.mark.parametrize("written", [False, True], ids=["before", "after"])

@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from agent.config import parse_config, types_of
 from agent.control.actuator import actuators
 from agent.control.commander import Commander
 from agent.control.desk import Desk
+from agent.control.life import Control, State
 from agent.control.optouts import OptOuts
 from agent.store.birth import Birth
 from agent.store.store import Store, StoreOptions
@@ -66,8 +68,24 @@ def public(key: ed25519.Ed25519PrivateKey) -> str:
     return base64.b64encode(der).decode()
 
 
-def rulebook(**grant: Any) -> Rulebook:
-    """Return a policy in which esco1 may shed the relay, changed by keys of the grant."""
+@dataclass(frozen=True)
+class Controlled:
+    """A point that a test controls, and what the policy says of it."""
+
+    device: str = DEVICE
+    type: str = "generic-load-relay"
+    point: str = POINT
+    verb: str = "shed"
+    limits: Mapping[str, object] = field(default_factory=lambda: {"hold": "timer"})
+    """Of the profile."""
+    grant: Mapping[str, object] = field(default_factory=dict)
+
+
+RELAY = Controlled()
+
+
+def rulebook(what: Controlled = RELAY, **grant: Any) -> Rulebook:
+    """Return a policy in which esco1 may control a point, changed by keys of the grant."""
     begin, end = text(now_ms() - 24 * HOUR_MS), text(now_ms() + 24 * HOUR_MS)
     head = {"id": "test", "version": 1, "utility": "dso", "zone": "UTC", "issued": begin, "expires": end}
     entities = [{"id": "dso", "kind": "utility", "application": [{"id": "hub"}]}]
@@ -75,20 +93,21 @@ def rulebook(**grant: Any) -> Rulebook:
     permits = {
         "id": "shed",
         "from": "esco1",
-        "may": ["shed"],
+        "may": [what.verb],
         "to": {"kinds": ["water-heater"]},
         "purpose": ["peak"],
         "valid": {"until": end},
         "duration": {"max": "1h"},
+        **what.grant,
         **grant,
     }
-    limits = {"type": "generic-load-relay", "point": POINT, "verbs": ["shed"], "hold": "timer"}
+    limits = {"type": what.type, "point": what.point, "verbs": [what.verb], **what.limits}
     policy = Policy.model_validate(
         {"policy": head, "entity": entities, "limits": [limits], "grant": [permits]}
     )
     device = {
-        "id": DEVICE,
-        "type": "generic-load-relay",
+        "id": what.device,
+        "type": what.type,
         "kind": "water-heater",
         "ownership": [{"owners": ["esco1"]}],
     }
@@ -166,17 +185,19 @@ class Rig:
     commander: Commander
     lane: CommandLane
     alarms: dict[tuple[str, str], str]
+    device: str = DEVICE
 
     def send(
         self,
         one: Command | bytes,
         *,
         entity: str = "esco1",
-        device: str = DEVICE,
+        device: str = "",
         retained: bool = False,
         key: ed25519.Ed25519PrivateKey = KEY,
     ) -> None:
         """Let a message come as the broker brings it."""
+        device = device or self.device
         raw = one if isinstance(one, bytes) else signed(one, key)
         self.commander.taker.inbox.heard(command_topic(GATEWAY, entity, device), raw, retained)
 
@@ -245,14 +266,16 @@ async def rig(
     clock: Clock | None = None,
     orderly: bool = True,
     desk_type: type[Desk] = Desk,
+    device: str = DEVICE,
+    types: Path | None = None,
 ) -> AsyncIterator[Rig]:
     """Run the controls of one gateway; not ``orderly``: it is gone at the end as with kill -9."""
-    url = home.url(DEVICE)
-    unit = home.devices[DEVICE].unit_id
+    url, at = home.url(device), home.devices[device]
+    folders = "" if types is None else f'types = ["{types}"]\n'
     toml = (
-        f'[gateway]\nid = "{GATEWAY}"\ndata_dir = "."\n'
+        f'[gateway]\nid = "{GATEWAY}"\ndata_dir = "."\n{folders}'
         f'[[line]]\nname = "lan"\nurl = "{url}"\ntimeout = "300ms"\n'
-        f'[[device]]\nname = "{DEVICE}"\ntype = "generic-load-relay"\nline = "lan"\nunit_id = {unit}\n'
+        f'[[device]]\nname = "{device}"\ntype = "{at.type}"\nline = "lan"\nunit_id = {at.unit_id}\n'
         'every = "1s"\nowner = "dso"\n'
     )
     config = parse_config(toml, directory / "gateway.toml")
@@ -293,10 +316,29 @@ async def rig(
     async with store, commander.running(), asyncio.TaskGroup() as group:
         serving = group.create_task(serve())
         try:
-            yield Rig(home, store, commander, lane, told)
+            yield Rig(home, store, commander, lane, told, device)
             if orderly:
                 await commander.stop()
         finally:
             serving.cancel()
             await asyncio.gather(serving, return_exceptions=True)
             await link.close()
+
+
+def crashing(at: State, *, written: bool) -> tuple[type[Desk], asyncio.Event]:
+    """Return a desk at which everything stands still at a step, before or after it is written down."""
+    there = asyncio.Event()
+
+    class Crashing(Desk):
+        async def step(
+            self, control: Control, state: State, why: str = "", text: str = "", shown: Decimal | None = None
+        ) -> Control:
+            if state is not at:
+                return await super().step(control, state, why, text, shown)
+            if written:
+                await super().step(control, state, why, text, shown)
+            there.set()
+            await asyncio.Event().wait()
+            raise AssertionError("nobody comes here")
+
+    return Crashing, there

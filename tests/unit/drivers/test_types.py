@@ -112,8 +112,9 @@ hold_register = { table = "holding", address = 9, type = "uint16", max = 600, sh
 hold_if = { point = "Armed", value = 1 }
 falls_back_to = "Safe"
 feedback = "Shown"
+locked_if = { point = "Lock", value = 0 }
 """
-NAMED = ["feedback", "falls_back_to", "hold_if.point", "hold_register.shown_by"]
+NAMED = ["feedback", "falls_back_to", "hold_if.point", "locked_if.point", "hold_register.shown_by"]
 
 
 def ordered(points: str) -> str:
@@ -125,10 +126,10 @@ def told(name: str, address: int) -> str:
 
 
 def test_points_that_an_order_names_are_there_and_told(tmp_path: Path) -> None:
-    every = "".join(told(name, 20 + at) for at, name in enumerate(("Shown", "Safe", "Armed", "Hold")))
+    every = "".join(told(name, 20 + at) for at, name in enumerate(("Shown", "Safe", "Armed", "Hold", "Lock")))
     (tmp_path / "toy.toml").write_text(ordered(every))
     toy = load_type("toy", [tmp_path])
-    assert [point.name for point in toy.told] == ["Shown", "Safe", "Armed", "Hold"]
+    assert [point.name for point in toy.told] == ["Shown", "Safe", "Armed", "Hold", "Lock"]
     with pytest.raises(ConfigError, match="point Order is only written"):
         plan(toy.points)
     missing = written(tmp_path, ordered(told("Other", 20)))
