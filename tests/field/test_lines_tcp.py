@@ -122,9 +122,11 @@ async def test_device_that_dials_in_from_a_trusted_address_is_asked(tmp_path: Pa
             with pytest.raises(LinkDown, match="has not dialled in"):
                 await link.read(1, FOUR, SHORT_S)
             dial = [tool("socat"), f"TCP:127.0.0.1:{port}", f"TCP:127.0.0.1:{inner}"]
-            for _ in range(2):  # the second dials while the first still holds
-                stack.enter_context(running(dial, tmp_path / "socat"))
-                assert await eventually(lambda: link.read(1, FOUR, SHORT_S)) == FLOATS
+            first = stack.enter_context(running(dial, tmp_path / "socat"))
+            assert await eventually(lambda: link.read(1, FOUR, SHORT_S)) == FLOATS
+            stack.enter_context(running(dial, tmp_path / "socat"))  # dials while the first still holds
+            await until(lambda: first.poll() is not None)
+            assert await link.read(1, FOUR, SHORT_S) == FLOATS
             await link.write_register(1, 9, 4711, SHORT_S)
             assert link.connected
         stranger = LineOptions(callers=Callers(addresses=frozenset({"127.0.0.2"})))
