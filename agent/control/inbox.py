@@ -37,6 +37,11 @@ class Inbox:
         self._queues: OrderedDict[str, deque[Arrival]] = OrderedDict()
         self._something = asyncio.Event()
 
+    @property
+    def waiting(self) -> bool:
+        """Whether a message is not taken yet."""
+        return bool(self._queues)
+
     def up(self, session_present: bool) -> None:
         """Nothing to do."""
 

@@ -20,6 +20,8 @@ KEPT_MS: Final = 2 * 3_600_000
 """A command is remembered for so long after it has expired: nobody takes it any more then."""
 RECENT_MS: Final = 60_000
 """So far back answers are told again at a start: they may have been written down and not told."""
+AHEAD_MS: Final = 60_000
+"""What was issued farther ahead is refused for it, and must not make all that follow come too late."""
 BORN: Final = "control-born"
 """Note: when the journal began, in a store that was there before."""
 
@@ -88,7 +90,8 @@ def admit(
         ).fetchone()
         if last is not None and command.issued_ms < last[0]:
             return "out-of-order"
-        db.execute("INSERT OR REPLACE INTO last_issued VALUES (?, ?, ?, ?)", (*key, command.issued_ms))
+        if command.issued_ms <= now_ms + AHEAD_MS:
+            db.execute("INSERT OR REPLACE INTO last_issued VALUES (?, ?, ?, ?)", (*key, command.issued_ms))
     db.execute(
         "INSERT INTO command (entity, id, digest, expires_ms, state, code, at_ms, device, point, body) "
         "VALUES (?, ?, ?, ?, ?, '', ?, ?, ?, ?)",

@@ -14,6 +14,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from agent.control import gather, journal
@@ -24,6 +25,7 @@ from agent.control.desk import Desk
 from agent.control.inbox import Arrival, Inbox
 from agent.control.inforce import InForce
 from agent.control.life import Control, State
+from agent.control.repeats import Repeats
 from core.errors import AuditUnavailable, StoreError
 from policies.assignment import OptOut
 from policies.command import Command
@@ -38,6 +40,14 @@ log = logging.getLogger(__name__)
 
 TELL_S: Final = 60.0
 """How often the log says that messages without a valid signature come."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Present:
+    """What the device shows before a decision."""
+
+    shown: Shown | None
+    locked: bool | None
 
 
 class Taker:
@@ -56,7 +66,7 @@ class Taker:
         """Prepare; :meth:`remember` is called before anything is taken."""
         self.inbox = Inbox(gateway)
         self.counts: Counter[str] = Counter()
-        """Messages that were no command of anybody, by code: a number, never one by one."""
+        """Messages that were no command of anybody, or came again, by code: a number, never one by one."""
         self.memory = journal.Memory((), {}, {}, (), 0)
         self._gateway = gateway
         self._in_force = in_force
@@ -66,6 +76,9 @@ class Taker:
         self._opt_outs = opt_outs
         self._rng = rng
         self._used: dict[Period, Used] = {}
+        self._repeats = Repeats()
+        self._deciding = asyncio.Lock()
+        """Held from the facts to the reservation: two commands never share one budget or one free point."""
         self._heard: dict[str, float] = {}
         self._begun = time.monotonic()
         self._told_at = -TELL_S
@@ -105,18 +118,14 @@ class Taker:
             return
         command = opened.command
         if arrival.retained:
-            await self._refuse(command, ("retained",))
+            await self._repeat(command, "retained")
             return
         now = self._desk.clock.now_ms()
         found = await self._desk.call(
             lambda db: journal.admit(db, command, opened.digest, arrival.payload, now, self.memory.born_ms)
         )
-        if isinstance(found, journal.Known):
-            codes = ["replayed", *filter(None, [found.code])]
-            self._tell(command, found.state, codes, "it came before; this is where it stands")
-            return
-        if found:
-            await self._refuse(command, (found,))
+        if isinstance(found, journal.Known) or found:
+            await self._repeat(command, found)
             return
         self.heard_from(command.issuer.entity)
         if command.verb is Verb.CANCEL:
@@ -128,6 +137,18 @@ class Taker:
                 await self._refuse(command, ("busy",), admitted=True)
             else:
                 self._courses.spawn(f"deciding {command.id}", way)
+
+    async def _repeat(self, command: Command, found: journal.Known | str) -> None:
+        """Answer a message that is not taken, unless its entity had many such answers lately."""
+        code = "replayed" if isinstance(found, journal.Known) else found
+        self.counts[code] += 1
+        if not self._repeats.answered(command.issuer.entity, time.monotonic()):
+            return
+        if isinstance(found, journal.Known):
+            codes = [code, *filter(None, [found.code])]
+            self._tell(command, found.state, codes, "it came before; this is where it stands")
+        else:
+            await self._refuse(command, (code,))
 
     def _key_of(self, entity: str, id_: str) -> Key | None:
         book = self._in_force.rulebook
@@ -144,9 +165,14 @@ class Taker:
     # --- deciding
 
     async def _decide(self, opened: Opened, received_ms: int) -> None:
+        present = await self._present(opened.command)
+        async with self._deciding:
+            await self._decide_with(present, opened, received_ms)
+
+    async def _decide_with(self, present: _Present, opened: Opened, received_ms: int) -> None:
         command = opened.command
         used = gather.Budgets(self._used, self.memory.born_ms)
-        decision = await self._decision(opened, received_ms, self._courses.controls, used)
+        decision = self._decision(opened, received_ms, present, self._courses.controls, used)
         try:
             await self._desk.noted("decision", _audited(command, decision, self._in_force.versions))
         except AuditUnavailable as error:
@@ -158,23 +184,26 @@ class Taker:
         elif decision.plan is not None:
             await self._accept(command, decision.plan)
 
-    async def _decision(
+    async def _present(self, command: Command) -> _Present:
+        actuator = self._actuators.get((command.device, command.point))
+        if actuator is None:
+            return _Present(None, False)
+        lane = self._desk.lanes[actuator.line]
+        return _Present(await actuator.present(lane), await actuator.locked(lane))
+
+    def _decision(
         self,
         opened: Opened,
         received_ms: int,
+        present: _Present,
         controls: Sequence[Control],
         used: Mapping[Period, Used | Unknown],
     ) -> Decision:
         book, command = self._in_force.rulebook, opened.command
         if book is None:
             return Decision("no-policy")
-        place = (command.device, command.point)
+        place, shown = (command.device, command.point), present.shown
         actuator = self._actuators.get(place)
-        shown: Shown | None = None
-        locked: bool | None = False
-        if actuator is not None:
-            lane = self._desk.lanes[actuator.line]
-            shown, locked = await actuator.present(lane), await actuator.locked(lane)
         return decide(
             command,
             book,
@@ -191,7 +220,7 @@ class Taker:
                 type_limits=UNKNOWN if actuator is None else actuator.limits,
                 present=UNKNOWN if shown is None or shown.value is None else shown.value,
                 unchanged_since_ms=self._desk.changed.get(place, self._since_ms),
-                locked_out=UNKNOWN if locked is None else locked,
+                locked_out=UNKNOWN if present.locked is None else present.locked,
             ),
         )
 
@@ -250,9 +279,10 @@ class Taker:
             opened = open_envelope(raw, self._key_of)
         except EnvelopeError as error:
             return (error.code,)
+        present = await self._present(opened.command)
         others = [one for one in self._courses.controls if one.key != control.key]
         # Its budget is reserved already; what others used since then does not take it away.
-        decision = await self._decision(opened, control.changed_ms, others, {})
+        decision = self._decision(opened, control.changed_ms, present, others, {})
         if not decision.allowed:
             await self._desk.noted("decision", _audited(opened.command, decision, self._in_force.versions))
         return () if decision.allowed else _codes(decision)

@@ -1,17 +1,31 @@
 """Commands on a simulated relay over a real socket: taken once, obeyed, shown, put back whatever happens."""
 
+import asyncio
+import contextlib
 from pathlib import Path
 
 import pytest
 
 from agent.clock import Clock
+from agent.control.desk import Desk
 from agent.control.optouts import write as write_opt_outs
+from agent.control.repeats import AT_ONCE
 from policies.command import Issuer
 from policies.facts import Freshness
 from policies.forms import instant_text
 from policies.grant import Verb
 from simulator.pytest_plugin import Premises, Starter
-from tests.support.controlrig import DEVICE, OTHER_KEY, Documents, command, now_ms, rig, rulebook, signed
+from tests.support.controlrig import (
+    DEVICE,
+    HOUR_MS,
+    OTHER_KEY,
+    Documents,
+    command,
+    now_ms,
+    rig,
+    rulebook,
+    signed,
+)
 
 PAST = instant_text(now_ms() - 180_000)
 pytestmark = [pytest.mark.field, pytest.mark.timeout(60)]
@@ -258,6 +272,67 @@ async def test_a_budget_holds_over_a_restart(home: Premises, tmp_path: Path) -> 
     async with rig(home, tmp_path, documents) as gateway:
         gateway.send(command(id="c-2"))
         assert "budget" in (await gateway.until("refused", "c-2")).reasons
+
+
+class SlowAudit(Desk):
+    """Waits with each decision for others to be made meanwhile, if they are."""
+
+    decided = 0
+
+    async def noted(self, kind: str, body: dict[str, object]) -> None:
+        self.decided += 1
+        if self.decided == 1:
+            self.second = asyncio.Event()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.5):
+                    await self.second.wait()
+        self.second.set()
+        await super().noted(kind, body)
+
+
+async def test_commands_that_come_together_do_not_share_one_budget(home: Premises, tmp_path: Path) -> None:
+    documents = Documents(rulebook(budget={"count_day": 1}))
+    ids = [f"c-{number}" for number in range(4)]
+    issued = now_ms()
+    async with rig(home, tmp_path, documents, desk_type=SlowAudit) as gateway:
+        for later, id_ in enumerate(ids):
+            gateway.send(command(id=id_, issued=instant_text(issued + later), duration="2s"))
+        for id_ in ids:
+            await gateway.told_so_often(1, id_)
+        found = {id_: await gateway.states(id_) for id_ in ids}
+        assert sum("accepted" in states for states in found.values()) == 1, found
+        assert [(await gateway.outcomes(id_))[0].reasons for id_ in ids[1:]] == [["budget"]] * 3
+
+
+async def test_a_flood_of_one_true_command_is_answered_a_few_times_and_counted(
+    home: Premises, tmp_path: Path
+) -> None:
+    raw, retained = signed(command(duration="1s")), signed(command(id="c-2"))
+    async with rig(home, tmp_path) as gateway:
+        gateway.send(raw)
+        await gateway.until("restored")
+        before = len(await gateway.told())
+        for _ in range(100):
+            gateway.send(raw)
+            gateway.send(retained, retained=True)
+            await gateway.taken()
+        gateway.send(command(id="c-3", duration="1s"))
+        await gateway.until("restored", "c-3")
+        counts = gateway.commander.taker.counts
+        assert (counts["replayed"], counts["retained"]) == (100, 100)
+        mine = len(await gateway.outcomes("c-3"))
+        assert AT_ONCE <= len(await gateway.told()) - before - mine < AT_ONCE + 10
+
+
+async def test_a_clock_that_runs_ahead_at_its_issuer_s_does_not_shut_him_out(
+    home: Premises, tmp_path: Path
+) -> None:
+    tomorrow = now_ms() + 24 * HOUR_MS
+    async with rig(home, tmp_path) as gateway:
+        gateway.send(command(issued=instant_text(tomorrow), expires=instant_text(tomorrow + 60_000)))
+        assert "issued-ahead" in (await gateway.until("refused")).reasons
+        gateway.send(command(id="c-2", duration="1s"))
+        await gateway.until("restored", "c-2")
 
 
 async def test_after_the_loss_of_the_journal_older_commands_and_budgets_are_not_believed(

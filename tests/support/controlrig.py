@@ -234,6 +234,14 @@ class Rig:
         await _within(seconds, there)
         return found[0]
 
+    async def taken(self) -> None:
+        """Wait until the messages sent so far have been taken from the inbox."""
+
+        async def empty() -> bool:
+            return not self.commander.taker.inbox.waiting
+
+        await _within(30, empty)
+
     async def until_shed(self) -> None:
         """Wait until a control of the relay is confirmed, whosever it is."""
         await self.until_told("confirmed")
