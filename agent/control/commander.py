@@ -1,7 +1,8 @@
 """The commander put together: what runs is looked at first, commands are taken, and all of it is put back.
 
 Before the first poll: a control that ran when the agent ended goes on only if its end lies ahead by a
-synchronised clock and its value reads back; every other one is put back at once.
+synchronised clock and its value reads back; every other one is put back at once: its end is past and was
+drawn, or nothing is held there any more, or nobody can tell how long the device has held it already.
 An orderly stop puts back all but those that the device's own timer ends.
 
 Not here: deciding (`agent.control.taker`), the course of one control (`agent.control.course`).
@@ -54,6 +55,7 @@ class Commander:
         self._desk = desk
         self._opt_outs = opt_outs
         self._journal_lost = journal_lost
+        self._rng = rng or random.SystemRandom()
         self.taker = Taker(
             gateway,
             in_force,
@@ -61,7 +63,7 @@ class Commander:
             self._actuators,
             self.courses,
             opt_outs.now,
-            rng or random.SystemRandom(),
+            self._rng,
         )
 
     def snapshot(self) -> dict[str, object]:
@@ -181,7 +183,8 @@ class Commander:
                     and control.on_comm_loss == "restore"
                     and self.taker.silent_s(control.entity) > control.comm_loss_after_s
                 ):
-                    course.end("contact-lost")
+                    # Whoever lost a hub has lost it for all its controls at the same instant.
+                    course.end_within("contact-lost", self._rng.uniform(0, control.spread_s))
             await asyncio.sleep(LOOK_S)
 
     async def stop(self) -> None:

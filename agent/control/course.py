@@ -58,9 +58,13 @@ class Course:
         self._may_begin = may_begin
         self._ends = ends
         self._stop = asyncio.Event()
+        self._drawn = False
+        """Whether an end before its end was drawn."""
         self._why = ""
         self._until = 0.0
         """Monotonic end of the control."""
+        self._late = "ended"
+        """Why it ends then."""
         self.over = asyncio.Event()
 
     def end(self, why: str) -> None:
@@ -68,6 +72,18 @@ class Course:
         if not self._stop.is_set():
             self._why = why
             self._stop.set()
+
+    def end_within(self, why: str, seconds: float) -> None:
+        """End it so much later, but not later than it would have ended; only the first draw counts.
+
+        For what ends many controls at one instant: their loads are not to come back all at once.
+        """
+        at = self._desk.clock.mono() + seconds
+        if seconds <= 0:
+            self.end(why)
+        elif not self._drawn and at < self._until:
+            self._until, self._late = at, why
+        self._drawn = True
 
     async def run(self) -> None:
         """Go on from the state in the journal to the end."""
@@ -196,7 +212,7 @@ class Course:
             return
         if self.control.state is not State.RESTORING:
             await self._wait_for_minimum()
-            await self._step(State.RESTORING, self._why or "ended")
+            await self._step(State.RESTORING, self._why or self._late)
         pause, tries = FIRST_PAUSE_S, 0
         while not await self._back():
             tries += 1

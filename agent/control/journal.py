@@ -27,7 +27,7 @@ BORN: Final = "control-born"
 
 _COLUMNS: Final = (
     "entity, id, device, point, verb, grant_id, revision, level, preemptible, value, restore_to, hold, "
-    "on_comm_loss, comm_loss_after_s, opt_out, begin_ms, end_ms, state, changed_ms, why"
+    "on_comm_loss, comm_loss_after_s, opt_out, begin_ms, end_ms, state, changed_ms, why, spread_s"
 )
 
 
@@ -136,7 +136,7 @@ def accept(db: sqlite3.Connection, control: Control, reserve: Iterable[Reservati
             "controls = controls + excluded.controls, seconds = seconds + excluded.seconds",
             (*one.period, one.count, one.seconds),
         )
-    db.execute(f"INSERT INTO control ({_COLUMNS}) VALUES ({','.join('?' * 20)})", _row(control))
+    db.execute(f"INSERT INTO control ({_COLUMNS}) VALUES ({','.join('?' * 21)})", _row(control))
     note_answer(db, control.entity, control.id, control.state, "", control.changed_ms)
 
 
@@ -209,6 +209,7 @@ def _row(control: Control) -> tuple[object, ...]:
         control.state.value,
         control.changed_ms,
         control.why,
+        control.spread_s,
     )
 
 

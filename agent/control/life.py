@@ -95,6 +95,8 @@ class Control:
     changed_ms: int
     why: str = ""
     """Why it ended: a code."""
+    spread_s: int = 0
+    """Where many controls end at one instant, each is put back at one of its own within so long."""
 
     @property
     def key(self) -> tuple[str, str]:

@@ -257,6 +257,7 @@ class Taker:
             end_ms=min(end, plan.latest_end_ms),
             state=State.ACCEPTED,
             changed_ms=now,
+            spread_s=plan.random_end_s,
         )
         await self._desk.call(lambda db: journal.accept(db, control, plan.reserve))
         for one in plan.reserve:

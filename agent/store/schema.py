@@ -100,6 +100,11 @@ CONTROL_TABLES: Final = (
        ) STRICT, WITHOUT ROWID""",
 )
 
+SPREAD_CONTROL: Final = (
+    # Over so long a restore is spread that many controls have at one instant.
+    "ALTER TABLE control ADD COLUMN spread_s INTEGER NOT NULL DEFAULT 0",
+)
+
 CHAINED_AUDIT: Final = (
     # Hash of the entry and the leaf before it; entries of the first version get theirs at opening.
     "ALTER TABLE event ADD COLUMN leaf BLOB",
@@ -121,7 +126,7 @@ CHAINED_AUDIT: Final = (
 
 MIGRATIONS: Final[dict[str, tuple[tuple[str, ...], ...]]] = {
     "readings": (RECORD_TABLES,),
-    "control": ((*RECORD_TABLES, ROOM_TABLE), CONTROL_TABLES),
+    "control": ((*RECORD_TABLES, ROOM_TABLE), CONTROL_TABLES, SPREAD_CONTROL),
     "audit": ((*AUDIT_TABLES, ROOM_TABLE), CHAINED_AUDIT),
 }
 """For each file: the statements that lead from version n to n + 1."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import random
 from pathlib import Path
 
 import pytest
@@ -188,6 +189,72 @@ async def test_the_customers_no_ends_a_control_within_a_second_and_refuses_the_n
         write_opt_outs(tmp_path, [])
         gateway.send(command(id="c-3"))
         await gateway.until("confirmed", "c-3")
+
+
+class Drawing(random.Random):
+    """Draws always the same part of what it may draw."""
+
+    def __init__(self, part: float) -> None:
+        super().__init__()
+        self.part, self.uniforms = part, 0
+
+    def uniform(self, a: float, b: float) -> float:
+        self.uniforms += 1
+        return a + (b - a) * self.part
+
+    def randint(self, a: int, b: int) -> int:
+        return round(a + (b - a) * self.part)
+
+
+async def test_lost_contact_puts_back_within_the_grants_random_end_and_the_customers_no_at_once(
+    home: Premises, tmp_path: Path
+) -> None:
+    documents, rng = Documents(rulebook(randomise={"end": "30min"})), Drawing(0.9)
+    async with rig(home, tmp_path, documents, rng=rng) as gateway:
+        gateway.send(command(duration="30min"))
+        await gateway.until("confirmed")
+        gateway.commander.taker.silent_s = lambda entity: 1e6  # type: ignore[method-assign]
+        async with asyncio.timeout(20):
+            while rng.uniforms < 3:  # noqa: ASYNC110  # that it was drawn shows nowhere else
+                await asyncio.sleep(0.02)
+        assert (await gateway.states())[-1] == "confirmed"
+        assert gateway.shed() is True
+        write_opt_outs(tmp_path, [DEVICE])
+        assert (await gateway.until("restoring")).reasons == ["opted-out"]
+        await gateway.until("restored")
+
+
+async def test_lost_contact_puts_back_when_the_drawn_instant_comes(home: Premises, tmp_path: Path) -> None:
+    documents, rng = Documents(rulebook(randomise={"end": "10min"})), Drawing(0.002)
+    async with rig(home, tmp_path, documents, rng=rng) as gateway:
+        gateway.send(command(duration="30min"))
+        await gateway.until("confirmed")
+        gateway.commander.taker.silent_s = lambda entity: 1e6  # type: ignore[method-assign]
+        assert (await gateway.until("restoring")).reasons == ["contact-lost"]
+        await gateway.until("restored")
+
+
+async def test_lost_contact_never_prolongs_a_control(home: Premises, tmp_path: Path) -> None:
+    documents, rng = Documents(rulebook(randomise={"end": "50min"})), Drawing(0.0)
+    async with rig(home, tmp_path, documents, rng=rng) as gateway:
+        gateway.send(command(duration="4s"))
+        await gateway.until("confirmed")
+        rng.part = 1.0
+        gateway.commander.taker.silent_s = lambda entity: 1e6  # type: ignore[method-assign]
+        assert (await gateway.until("restoring")).reasons == ["ended"]
+        await gateway.until("restored")
+
+
+async def test_the_same_command_at_two_gateways_ends_at_two_instants(home: Premises, tmp_path: Path) -> None:
+    ends = []
+    for name, part in (("a", 0.1), ("b", 0.7)):
+        (tmp_path / name).mkdir()
+        documents = Documents(rulebook(randomise={"end": "100s"}))
+        async with rig(home, tmp_path / name, documents, rng=Drawing(part)) as gateway:
+            gateway.send(command(duration="60s"))
+            told = await gateway.until("accepted")
+            ends.append(int(told.x["end"]) - int(told.x["begin"]))
+    assert ends == [70_000, 130_000]
 
 
 async def test_a_later_command_takes_over_without_letting_go_between(home: Premises, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ acts of a control alone.  The policy is verified by nobody: who signs is another
 import asyncio
 import base64
 import contextlib
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -276,6 +277,7 @@ async def rig(
     desk_type: type[Desk] = Desk,
     device: str = DEVICE,
     types: Path | None = None,
+    rng: random.Random | None = None,
 ) -> AsyncIterator[Rig]:
     """Run the controls of one gateway; not ``orderly``: it is gone at the end as with kill -9."""
     url, at = home.url(device), home.devices[device]
@@ -309,6 +311,7 @@ async def rig(
         list(actuators(config, types_of(config.gateway))),
         OptOuts(directory),
         journal_lost=store.control_lost,
+        rng=rng,
     )
 
     async def connect() -> None:
