@@ -123,7 +123,7 @@ class Agent:
         self.workers = [self._worker(line.name) for line in config.lines]
         if self.governance is not None:
             lanes = {worker.name: worker.commands for worker in self.workers}
-            self.governance.command(types, lanes, self.audit_heads.soon)
+            self.governance.command(types, lanes, self.audit_heads.soon, self.brokers)
 
     def _governance(self) -> "Governance | None":
         """Return who may command, None where the configuration names no policy: nobody is obeyed then."""

@@ -5,7 +5,7 @@ spares ten megabytes.  Relies on `agent.policy` and `agent.control`.
 """
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 from agent.alarms import Alarms
 from agent.clock import Clock
@@ -25,9 +25,9 @@ from agent.policy.post import Post, policy_topics
 from agent.policy.sink import StoreSink
 from agent.policy.told import with_policy
 from agent.store.store import Store
-from agent.uplink.broker import Listener
+from agent.uplink.broker import Broker, Listener
 from core.records import State
-from core.topics import command_filter
+from core.topics import beat_topic, command_filter
 
 
 class Governance:
@@ -51,6 +51,7 @@ class Governance:
         self._alarms = alarms
         self._tell_state = tell_state
         self.commander: Commander | None = None
+        self._brokers: Sequence[Broker] = ()
         self.keeper = PolicyKeeper(
             KeeperOptions(gateway.data_dir / "policy", built_in_root(policy.root), gateway.id, policy.folder),
             read_note(gateway.data_dir),
@@ -60,9 +61,14 @@ class Governance:
         )
 
     def command(
-        self, types: Types, lanes: Mapping[str, CommandLane], audited: Callable[[], None]
+        self,
+        types: Types,
+        lanes: Mapping[str, CommandLane],
+        audited: Callable[[], None],
+        brokers: Sequence[Broker],
     ) -> Commander:
-        """Build what obeys, on the lanes of the lines by their names."""
+        """Build what obeys, on the lanes of the lines by their names; beats come by the brokers."""
+        self._brokers = brokers
         self.commander = Commander(
             self._config.gateway.id,
             Kept(self.keeper),
@@ -70,6 +76,7 @@ class Governance:
             list(actuators(self._config, types)),
             OptOuts(self._config.gateway.data_dir),
             journal_lost=self._store.control_lost,
+            segment=self._policy.segment,
         )
         return self.commander
 
@@ -84,10 +91,18 @@ class Governance:
         commands = _Commands(self)
         return (commands,) if post is None else (commands, post)
 
-    def heard_from(self, entity: str) -> None:
-        """Note a fresh, verified word of an entity."""
+    def heard_from(self, entity: str, issued_ms: int) -> None:
+        """Note a verified word of an entity, and when it was issued; 0, which says nothing, is no contact."""
+        if self.commander is not None and issued_ms:
+            self.commander.taker.contacts.heard(entity, issued_ms)
+
+    def _listen(self) -> None:
+        """Hear the beats of those whose silence would end a control, and of nobody else: bytes cost money."""
         if self.commander is not None:
-            self.commander.taker.heard_from(entity)
+            segment = self._policy.segment
+            topics = frozenset(beat_topic(segment, entity) for entity in self.commander.awaited())
+            for broker in self._brokers:
+                broker.listen(topics)
 
     def _changed(self) -> None:
         """What is held changed: compare what the file claims with it, and tell everybody."""
@@ -95,6 +110,7 @@ class Governance:
         for device in self._config.devices:
             text = differ.get(device.name, f"gateway.toml and the assignment agree on {device.name}")
             self._alarms.tell("ownership-differs", device.name in differ, text, device.name)
+        self._listen()
         self._tell_state()
 
     def _post_on(self, connection: Connection) -> Post | None:
@@ -132,6 +148,7 @@ class Governance:
         """Look at what ran before anything is polled; then take commands, until the block ends."""
         assert self.commander is not None
         async with self.commander.running():
+            self._listen()
             yield
 
     async def stop(self) -> None:
@@ -141,7 +158,7 @@ class Governance:
 
 
 class _Commands:
-    """Hands messages to the commander, which is made after the connections."""
+    """Hands commands and beats to the commander, which is made after the connections."""
 
     def __init__(self, governance: Governance) -> None:
         self._governance = governance
@@ -153,6 +170,7 @@ class _Commands:
         """Nothing to do."""
 
     def heard(self, topic: str, payload: bytes, retained: bool) -> None:
-        """A message came; the commander takes commands alone."""
+        """A message came; whoever it is for takes it."""
         if self._governance.commander is not None:
             self._governance.commander.taker.inbox.heard(topic, payload, retained)
+            self._governance.commander.beats.heard(topic, payload, retained)

@@ -14,6 +14,7 @@ from typing import Annotated, Final
 import typer
 
 from certs.signing import TrustedSigners
+from cli.command_beat import beat
 from cli.command_books import steps_in
 from cli.command_operator import ENVIRONMENT, Given, Operator, load_operator, signing_key
 from cli.command_steps import Asked, Ending, Progress, build_command, new_id
@@ -36,6 +37,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Send signed commands to gateways and follow them.",
 )
+app.command(epilog="Example: portico command beat --as esco1/dr-hub/hub-1 --segment main")(beat)
 LOOK_S: Final = 0.5
 BOOKS_S: Final = 2.0
 """How often the books are looked into beside what the broker brings."""

@@ -91,6 +91,17 @@ def command_parts(topic: str, gateway: str) -> tuple[str, str] | None:
     return parts[4], parts[5]
 
 
+def beat_topic(segment: str, entity: str) -> str:
+    """Return the topic on which the hub of an entity beats to the gateways of a segment; never retained."""
+    return f"{ROOT}/beat/{segment}/{entity}"
+
+
+def beat_entity(topic: str, segment: str) -> str | None:
+    """Return whose beat a topic of a segment is for, None when it is another topic."""
+    entity = topic.removeprefix(f"{ROOT}/beat/{segment}/")
+    return None if entity == topic or name_fault(entity) else entity
+
+
 def stream_filter(entity: str) -> str:
     """Return the subscription of a collector: every gateway, every lane of one entity."""
     return f"{ROOT}/+/stream/{entity}/+"

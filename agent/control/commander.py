@@ -17,6 +17,7 @@ from typing import Final
 
 from agent.control import journal
 from agent.control.actuator import Actuator
+from agent.control.beats import Beats
 from agent.control.course import Course
 from agent.control.courses import Courses
 from agent.control.desk import Desk
@@ -25,6 +26,7 @@ from agent.control.life import Control, State
 from agent.control.optouts import OptOuts
 from agent.control.taker import Taker
 from policies.assignment import OptOut
+from policies.beat import listened_to
 
 log = logging.getLogger(__name__)
 
@@ -47,9 +49,13 @@ class Commander:
         opt_outs: OptOuts,
         *,
         journal_lost: bool,
+        segment: str = "main",
         rng: random.Random | None = None,
     ) -> None:
-        """Prepare; nothing is read or written before :meth:`running`."""
+        """Prepare; nothing is read or written before :meth:`running`.
+
+        ``segment``: whose hubs' beats are meant for this gateway.
+        """
         self.courses = Courses()
         self._actuators = {(one.device, one.point.name): one for one in actuators}
         self._desk = desk
@@ -65,6 +71,13 @@ class Commander:
             opt_outs.now,
             self._rng,
         )
+        self._in_force = in_force
+        self.beats = Beats(segment, in_force, self.taker.contacts, desk.clock)
+
+    def awaited(self) -> frozenset[str]:
+        """Return the entities whose silence ends a control that runs, or one that may: their beats matter."""
+        run = {one.entity for one in self.courses.controls if one.on_comm_loss == "restore"}
+        return listened_to(self._in_force.rulebook) | run
 
     def snapshot(self) -> dict[str, object]:
         """Return the state for the status file."""
@@ -84,6 +97,8 @@ class Commander:
             ],
             "no_commands": dict(self.taker.counts),
             "dropped": self.taker.inbox.dropped,
+            "silent_s": self.taker.contacts.snapshot(),
+            "beats": dict(self.beats.counts),
         }
 
     # --- start
@@ -167,6 +182,7 @@ class Commander:
         async with self.courses.tasks():
             await self._begin()
             self.courses.spawn("commands", self.taker.run())
+            self.courses.spawn("beats", self.beats.run())
             self.courses.spawn("control-watch", self._watch())
             yield
 
@@ -181,7 +197,7 @@ class Commander:
                 elif (
                     control.state in RUNNING
                     and control.on_comm_loss == "restore"
-                    and self.taker.silent_s(control.entity) > control.comm_loss_after_s
+                    and self.taker.contacts.silent_s(control.entity) > control.comm_loss_after_s
                 ):
                     # Whoever lost a hub has lost it for all its controls at the same instant.
                     course.end_within("contact-lost", self._rng.uniform(0, control.spread_s))

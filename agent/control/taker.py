@@ -19,6 +19,7 @@ from typing import Final
 
 from agent.control import gather, journal
 from agent.control.actuator import Actuator, Shown
+from agent.control.contacts import Contacts
 from agent.control.course import Course
 from agent.control.courses import Courses
 from agent.control.desk import Desk
@@ -68,6 +69,7 @@ class Taker:
         self.counts: Counter[str] = Counter()
         """Messages that were no command of anybody, or came again, by code: a number, never one by one."""
         self.memory = journal.Memory((), {}, {}, (), 0)
+        self.contacts = Contacts(desk.clock)
         self._gateway = gateway
         self._in_force = in_force
         self._desk = desk
@@ -79,8 +81,6 @@ class Taker:
         self._repeats = Repeats()
         self._deciding = asyncio.Lock()
         """Held from the facts to the reservation: two commands never share one budget or one free point."""
-        self._heard: dict[str, float] = {}
-        self._begun = time.monotonic()
         self._told_at = -TELL_S
         self._since_ms = desk.clock.now_ms()
 
@@ -88,14 +88,6 @@ class Taker:
         """Take what the journal holds."""
         self.memory = memory
         self._used = dict(memory.used)
-
-    def heard_from(self, entity: str) -> None:
-        """Note a fresh beat, confirmation or command: contact is that, not a broker's connection."""
-        self._heard[entity] = time.monotonic()
-
-    def silent_s(self, entity: str) -> float:
-        """Return for how long an entity was not heard; who was never heard is reckoned from the start on."""
-        return time.monotonic() - self._heard.get(entity, self._begun)
 
     async def run(self) -> None:
         """Take for ever."""
@@ -127,7 +119,7 @@ class Taker:
         if isinstance(found, journal.Known) or found:
             await self._repeat(command, found)
             return
-        self.heard_from(command.issuer.entity)
+        self.contacts.heard(command.issuer.entity, command.issued_ms)
         if command.verb is Verb.CANCEL:
             await self._cancel(opened, now)
         else:
@@ -181,6 +173,8 @@ class Taker:
             return
         if not decision.allowed:
             await self._refuse(command, _codes(decision), admitted=True, audited=True)
+        elif decision.plan is not None and self._silent_too_long(decision.plan, command.issuer.entity):
+            await self._refuse(command, ("no-contact",), admitted=True)
         elif decision.plan is not None:
             await self._accept(command, decision.plan)
 
@@ -225,7 +219,12 @@ class Taker:
         )
 
     def _contact(self, entity: str) -> Contact:
-        return Contact.FRESH if entity in self._heard else Contact.LOST
+        return Contact.FRESH if self.contacts.knows(entity) else Contact.LOST
+
+    def _silent_too_long(self, plan: Plan, entity: str) -> bool:
+        """Tell whether a control would be put back at once, because nothing fresh was heard of its entity."""
+        ends = plan.duration_s > 0 and plan.on_comm_loss == "restore"
+        return ends and self.contacts.silent_s(entity) > plan.comm_loss_after_s
 
     async def _accept(self, command: Command, plan: Plan) -> None:
         actuator = self._actuators[command.device, command.point]
@@ -286,6 +285,8 @@ class Taker:
         decision = self._decision(opened, control.changed_ms, present, others, {})
         if not decision.allowed:
             await self._desk.noted("decision", _audited(opened.command, decision, self._in_force.versions))
+        if decision.plan is not None and self._silent_too_long(decision.plan, control.entity):
+            return ("no-contact",)
         return () if decision.allowed else _codes(decision)
 
     # --- cancelling and refusing

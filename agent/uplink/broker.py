@@ -112,6 +112,7 @@ class Broker:
         self._up = _Up()
         self._lost = asyncio.Event()
         self._brief = 0
+        self._more: frozenset[str] = frozenset()
         self._client: paho.Client | None = None
 
     @property
@@ -206,10 +207,7 @@ class Broker:
         self.connected = True
         self.counts.connects += 1
         # Before the greeting: what is retained of our own state tells whether a twin was here.
-        if self.options.subscriptions:
-            self._client.subscribe(
-                [(topic, AS_PUBLISHED) for topic in sorted(set(self.options.subscriptions))]
-            )
+        self._subscribe(self._more.union(self.options.subscriptions))
         if self.options.greeting is not None:
             topic, payload = self.options.greeting()
             self._client.publish(topic, payload, qos=1, retain=True)
@@ -266,6 +264,19 @@ class Broker:
         self.counts.published += 1
         self.counts.bytes_out += len(payload)
         self._on_ack[sent.mid] = on_ack  # its acknowledgement comes through the loop: never earlier
+
+    def listen(self, topics: frozenset[str]) -> None:
+        """Subscribe to these beside those of the options, and to none that an earlier call named."""
+        gone, new = self._more - topics, topics - self._more
+        self._more = topics
+        if self.connected:
+            self._subscribe(new)
+            if gone and self._client is not None:
+                self._client.unsubscribe(sorted(gone))
+
+    def _subscribe(self, topics: frozenset[str]) -> None:
+        if topics and self._client is not None:
+            self._client.subscribe([(topic, AS_PUBLISHED) for topic in sorted(topics)])
 
     # --- from paho's thread
 

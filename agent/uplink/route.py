@@ -72,8 +72,8 @@ class Route:
         self.hearing = Hearing(options.gateway, options.entity, trusted)
         self.on_floor: Callable[[], None] = lambda: None
         """Told when the floor may have moved."""
-        self.on_word: Callable[[str], None] = lambda entity: None
-        """Told when the entity said something fresh that it signed."""
+        self.on_word: Callable[[str, int], None] = lambda entity, issued_ms: None
+        """Told when the entity confirmed something, with when it wrote that."""
         self._broker = broker
         self._key = key
         self._on_alarm = on_alarm
@@ -166,7 +166,7 @@ class Route:
                 self._begin_anew()
             if isinstance(message, Confirmation):
                 self._confirmed(message, time.monotonic())
-                self.on_word(self.options.entity)
+                self.on_word(self.options.entity, message.at)
             else:
                 self._asked(message, time.monotonic())
         self._wake.set()

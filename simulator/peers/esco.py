@@ -25,6 +25,7 @@ from paho.mqtt.properties import Properties
 from core.topics import command_topic
 
 TYPE: Final = "portico-command+jws"
+BEAT_TYPE: Final = "portico-beat+jws"
 PrivateKey = ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey
 
 
@@ -67,6 +68,17 @@ class Esco:
         body = json.dumps(command, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         signed = b".".join((_part(json.dumps(protected).encode()), _part(body.encode())))
         return b".".join((signed, _part(self._signature(signed))))
+
+    def beat(self, segment: str, now: datetime, **more: object) -> bytes:
+        """Return a beat of the hub to the gateways of a segment, signed; ``more`` changes it."""
+        found: dict[str, object] = {
+            "entity": self.entity,
+            "application": self.application,
+            "segment": segment,
+            "issued": instant(now),
+            **more,
+        }
+        return self.envelope(found, typ=BEAT_TYPE)
 
     def topic(self, gateway: str, device: str) -> str:
         """Return where a command to a device goes."""

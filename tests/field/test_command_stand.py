@@ -118,7 +118,8 @@ class Told:
     def __init__(self, done: "subprocess.CompletedProcess[bytes]") -> None:
         self.code = done.returncode
         self.steps: list[dict[str, Any]] = [json.loads(line) for line in done.stdout.splitlines()]
-        self.states = [one["state"] for one in self.steps]
+        self.states = [one["state"] for one in self.steps if "state" in one]
+        self.beats = [(one["taken"], one["heard"]) for one in self.steps if "heard" in one]
         self.codes = [reason["code"] for one in self.steps for reason in one.get("reasons", [])]
         self.err = done.stderr.decode()
 
@@ -242,6 +243,24 @@ def test_the_customer_s_no_ends_it_and_refuses_the_next(operator: Operator) -> N
     assert (watched.code, watched.states[-1]) == (0, "restored"), (watched.states, time.monotonic() - began)
     assert "opted-out" in watched.codes
     assert "opted-out" in operator.shed("3s").codes
+
+
+def test_a_gateway_that_would_put_a_control_back_hears_the_hub_beat(operator: Operator) -> None:
+    def taken() -> int:
+        control = operator.stand.agent.status().get("control")
+        return int(control["beats"].get("taken", 0)) if isinstance(control, dict) else 0
+
+    once = operator.types("beat", "--once")
+    assert (once.code, once.beats) == (0, [(True, True)]), once.err
+    elsewhere = operator.types("beat", "--once", "--segment", "north")
+    assert (elsewhere.code, elsewhere.beats) == (0, [(True, False)]), elsewhere.err
+    wait_until(lambda: taken() == 1, PATIENCE_S, operator.stand.agent.tail)
+    hub = subprocess.Popen(portico("command", "beat", "--every", "1s"), cwd=operator.directory)
+    try:
+        wait_until(lambda: taken() >= 3, PATIENCE_S, operator.stand.agent.tail)
+    finally:
+        hub.terminate()
+    assert hub.wait(PATIENCE_S) == 0
 
 
 def test_a_broker_that_was_away_at_the_end_hides_no_step_from_who_watches(operator: Operator) -> None:
