@@ -213,7 +213,7 @@ async def test_lost_contact_puts_back_within_the_grants_random_end_and_the_custo
     async with rig(home, tmp_path, documents, rng=rng) as gateway:
         gateway.send(command(duration="30min"))
         await gateway.until("confirmed")
-        gateway.commander.taker.silent_s = lambda entity: 1e6  # type: ignore[method-assign]
+        gateway.commander.taker.contacts.silent_s = lambda entity: 1e6  # type: ignore[method-assign]
         async with asyncio.timeout(20):
             while rng.uniforms < 3:  # noqa: ASYNC110  # that it was drawn shows nowhere else
                 await asyncio.sleep(0.02)
@@ -229,7 +229,7 @@ async def test_lost_contact_puts_back_when_the_drawn_instant_comes(home: Premise
     async with rig(home, tmp_path, documents, rng=rng) as gateway:
         gateway.send(command(duration="30min"))
         await gateway.until("confirmed")
-        gateway.commander.taker.silent_s = lambda entity: 1e6  # type: ignore[method-assign]
+        gateway.commander.taker.contacts.silent_s = lambda entity: 1e6  # type: ignore[method-assign]
         assert (await gateway.until("restoring")).reasons == ["contact-lost"]
         await gateway.until("restored")
 
@@ -240,7 +240,7 @@ async def test_lost_contact_never_prolongs_a_control(home: Premises, tmp_path: P
         gateway.send(command(duration="4s"))
         await gateway.until("confirmed")
         rng.part = 1.0
-        gateway.commander.taker.silent_s = lambda entity: 1e6  # type: ignore[method-assign]
+        gateway.commander.taker.contacts.silent_s = lambda entity: 1e6  # type: ignore[method-assign]
         assert (await gateway.until("restoring")).reasons == ["ended"]
         await gateway.until("restored")
 
