@@ -143,6 +143,16 @@ class Decision:
         return self.code == ALLOWED
 
     @property
+    def wants_to_know(self) -> bool:
+        """Whether something is not met because a fact is not known; else knowing it changes nothing.
+
+        What was judged before the grant that permits counts too: it might have been the one.
+        """
+        return any(one.unknown for one in self.findings) or any(
+            one.unknown for judged in self.grants for one in (*judged.unmet, *judged.bypassed)
+        )
+
+    @property
     def codes(self) -> tuple[str, ...]:
         """Every code once: the general ones, then grant by grant."""
         unmet = (one.code for judged in self.grants for one in judged.unmet)

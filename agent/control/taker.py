@@ -157,14 +157,16 @@ class Taker:
     # --- deciding
 
     async def _decide(self, opened: Opened, received_ms: int) -> None:
+        async with self._deciding:
+            decision = self._first_decision(opened, received_ms, self._unseen(opened.command))
+            if not decision.wants_to_know:
+                await self._carry_out(decision, opened.command)
+                return
         present = await self._present(opened.command)
         async with self._deciding:
-            await self._decide_with(present, opened, received_ms)
+            await self._carry_out(self._first_decision(opened, received_ms, present), opened.command)
 
-    async def _decide_with(self, present: _Present, opened: Opened, received_ms: int) -> None:
-        command = opened.command
-        used = gather.Budgets(self._used, self.memory.born_ms)
-        decision = self._decision(opened, received_ms, present, self._courses.controls, used)
+    async def _carry_out(self, decision: Decision, command: Command) -> None:
         try:
             await self._desk.noted("decision", _audited(command, decision, self._in_force.versions))
         except AuditUnavailable as error:
@@ -184,6 +186,19 @@ class Taker:
             return _Present(None, False)
         lane = self._desk.lanes[actuator.line]
         return _Present(await actuator.present(lane), await actuator.locked(lane))
+
+    def _unseen(self, command: Command) -> _Present:
+        """Return what is known of the device without asking it.
+
+        Where that suffices for an answer nothing is asked: it would wait twice for its turn on the line
+        before anything is written.
+        """
+        actuator = self._actuators.get((command.device, command.point))
+        return _Present(None, False if actuator is None or actuator.lock is None else None)
+
+    def _first_decision(self, opened: Opened, received_ms: int, present: _Present) -> Decision:
+        used = gather.Budgets(self._used, self.memory.born_ms)
+        return self._decision(opened, received_ms, present, self._courses.controls, used)
 
     def _decision(
         self,
@@ -279,15 +294,20 @@ class Taker:
             opened = open_envelope(raw, self._key_of)
         except EnvelopeError as error:
             return (error.code,)
-        present = await self._present(opened.command)
-        others = [one for one in self._courses.controls if one.key != control.key]
-        # Its budget is reserved already; what others used since then does not take it away.
-        decision = self._decision(opened, control.changed_ms, present, others, {})
+        present = self._unseen(opened.command)
+        decision = self._decision(opened, control.changed_ms, present, self._beside(control), {})
+        if decision.wants_to_know:
+            present = await self._present(opened.command)
+            decision = self._decision(opened, control.changed_ms, present, self._beside(control), {})
         if not decision.allowed:
             await self._desk.noted("decision", _audited(opened.command, decision, self._in_force.versions))
         if decision.plan is not None and self._silent_too_long(decision.plan, control.entity):
             return ("no-contact",)
         return () if decision.allowed else _codes(decision)
+
+    def _beside(self, control: Control) -> list[Control]:
+        """Return the other controls; its own budget is reserved already, and theirs do not take it away."""
+        return [one for one in self._courses.controls if one.key != control.key]
 
     # --- cancelling and refusing
 

@@ -11,6 +11,7 @@ from agent.clock import Clock
 from agent.control.desk import Desk
 from agent.control.optouts import write as write_opt_outs
 from agent.control.repeats import AT_ONCE
+from drivers.modbus.link import ControlLink
 from policies.command import Issuer
 from policies.facts import Freshness
 from policies.forms import instant_text
@@ -45,6 +46,23 @@ async def test_a_permitted_shed_is_executed_read_back_and_restored(home: Premise
         await gateway.until("restored")
         assert gateway.shed() is False
         assert await gateway.states() == ["accepted", "dispatched", "confirmed", "restoring", "restored"]
+
+
+async def test_a_command_is_ready_to_be_written_before_its_busy_line_is_free(
+    home: Premises, tmp_path: Path
+) -> None:
+    free = asyncio.Event()
+
+    async def occupy(link: ControlLink) -> None:
+        await free.wait()
+
+    async with rig(home, tmp_path) as gateway, asyncio.TaskGroup() as group:
+        group.create_task(gateway.lane.take(occupy))
+        gateway.send(command())
+        await gateway.until("dispatched")
+        assert gateway.shed() is False
+        free.set()
+        await gateway.until("confirmed")
 
 
 async def test_the_device_gets_its_own_hold_first_and_for_no_longer_than_the_control(

@@ -50,6 +50,16 @@ def test_the_index_leaves_nothing_out(world: World) -> None:
 
 @given(worlds(), st.sampled_from(FACTS))
 @settings(max_examples=400)
+def test_what_a_decision_does_not_want_to_know_does_not_change_it(world: World, name: str) -> None:
+    book = world.book()
+    without = decide(world.command, book, replace(world.facts, **{name: UNKNOWN}))
+    event("wants to know" if without.wants_to_know else "knows enough")
+    if not without.wants_to_know:
+        assert without == decide(world.command, book, world.facts)
+
+
+@given(worlds(), st.sampled_from(FACTS))
+@settings(max_examples=400)
 def test_a_fact_made_unknown_never_turns_a_refusal_into_an_allowance(world: World, name: str) -> None:
     book = world.book()
     if not decide(world.command, book, world.facts).allowed:
