@@ -16,6 +16,8 @@ from drivers.nouns import Address, Duration, Noun, Number, RegisterType, Table, 
 
 _WIDE = Context(prec=60)
 """Digits enough for the largest number over the smallest step."""
+WRITES_A_DAY = 100
+"""Ours, where a type does not say: 100,000 switchings, or writes of an EEPROM's cell, last three years so."""
 LONGEST_ON_FOR = 0x7FFF
 """Counts of a time that function 5 carries in its value: more is none that any source knows."""
 
@@ -97,6 +99,8 @@ class WriteSpec(Noun):
     """A lock at the device, such as its key switch: while it shows so, nothing is ordered."""
     min_on_s: Annotated[int, Field(ge=0)] = 0
     min_off_s: Annotated[int, Field(ge=0)] = 0
+    writes_a_day: Annotated[int, Field(ge=1, le=1_000_000)] = WRITES_A_DAY
+    """So often a day each register of an order is written; putting back counts, and is never refused."""
     essential: bool = False
     guessed: Annotated[
         tuple[Literal["min", "max", "step", "default", "hold", "min_on_s", "min_off_s"], ...], Strict(False)

@@ -91,9 +91,15 @@ class Actuator:
         shortest = write.hold_register.min if write.hold_register is not None else bounds.scale
         return max(shortest, min(bounds.max, Decimal(int(remaining_s))))
 
-    def check(self, value: Decimal, hold_s: Decimal | None) -> None:
-        """Return when an order can be given; ``ValueError`` says why not."""
-        writes_of(self.point, value, hold_s)
+    def registers(self, value: Decimal, hold_s: Decimal | None) -> tuple[str, ...]:
+        """Return the registers that an order writes; ``ValueError`` when it cannot be given."""
+        return tuple(one.register for one in writes_of(self.point, value, hold_s))
+
+    @property
+    def most_writes(self) -> int:
+        """How often a day each of its registers may be written."""
+        assert self.point.write is not None
+        return self.point.write.writes_a_day
 
     async def write(self, lane: CommandLane, value: Decimal, hold_s: Decimal | None) -> None:
         """Write once, the device's own hold first; FieldError, or ValueError for what cannot be written."""

@@ -8,8 +8,9 @@ first.  Not here: whether it may begin (``may_begin``), and who ends it early.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from decimal import Decimal
+from functools import partial
 from typing import Final
 
 from agent.control.actuator import Actuator, LockedOut, Shown
@@ -151,14 +152,15 @@ class Course:
         control, actuator = self.control, self.actuator
         try:
             hold_s = actuator.hold_s(length_s)
-            actuator.check(control.value, hold_s)
+            registers = actuator.registers(control.value, hold_s)
         except ValueError as error:
             await self._step(State.REFUSED, "value-range", str(error))
             return
         self._until = self._desk.clock.mono() + length_s
         failed = text = ""
         try:
-            await actuator.order(self._lane, control.value, hold_s, lambda: self._step(State.DISPATCHED))
+            dispatched = partial(self._step, State.DISPATCHED, writes=registers)
+            await actuator.order(self._lane, control.value, hold_s, dispatched)
         except LockedOut as error:
             await self._step(State.REFUSED, "locked-out", str(error))
             return
@@ -243,10 +245,13 @@ class Course:
     async def _back(self) -> bool:
         """Write it back once and look; True when that shows, or when nothing could show it."""
         goal, text = self._goal, ""
+        registers: tuple[str, ...] = ()
         try:
+            registers = self.actuator.registers(goal, None)
             await self.actuator.write(self._lane, goal, None)
         except (FieldError, ValueError) as error:
             text = str(error)
+        await self._desk.counted(self.control.device, registers)
         shown = await self._settled(goal)
         if self.actuator.shows(shown, goal):
             await self._step(State.RESTORED, "", text, shown.value)
@@ -261,5 +266,12 @@ class Course:
         sentence = f"device {self.control.device}, point {self.control.point}: {what}"
         self._desk.alarm("restore-failing", raised, sentence, self.control.device)
 
-    async def _step(self, state: State, why: str = "", text: str = "", shown: Decimal | None = None) -> None:
-        self.control = await self._desk.step(self.control, state, why, text, shown)
+    async def _step(
+        self,
+        state: State,
+        why: str = "",
+        text: str = "",
+        shown: Decimal | None = None,
+        writes: Sequence[str] = (),
+    ) -> None:
+        self.control = await self._desk.step(self.control, state, why, text, shown, writes)

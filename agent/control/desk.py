@@ -12,9 +12,10 @@ from typing import TypeVar
 
 from agent.clock import Clock
 from agent.commandlane import CommandLane
-from agent.control import journal
+from agent.control import journal, wear
 from agent.control.life import Control, State
 from agent.store.store import Store
+from core.errors import StoreError
 from core.records import Outcome
 from policies.forms import number_text
 
@@ -56,17 +57,44 @@ class Desk:
         return await self._store.call(self._store.control, lambda file: job(file.db))
 
     async def step(
-        self, control: Control, state: State, why: str = "", text: str = "", shown: Decimal | None = None
+        self,
+        control: Control,
+        state: State,
+        why: str = "",
+        text: str = "",
+        shown: Decimal | None = None,
+        writes: Sequence[str] = (),
     ) -> Control:
-        """Take the next step of a control: written down first, then told."""
+        """Take the next step of a control: written down first, then told.
+
+        ``writes`` are the registers that are going to be written by it, counted in the same transaction.
+        """
         now = self.clock.now_ms()
-        after = await self.call(lambda db: journal.step(db, control, state, now, why))
+
+        def step(db: sqlite3.Connection) -> Control:
+            wear.count(db, control.device, writes, now)
+            return journal.step(db, control, state, now, why)
+
+        after = await self.call(step)
         if state in (State.DISPATCHED, State.RESTORING):
             self.changed[control.device, control.point] = now
         reasons = [why] if why else []
         self.tell(after.entity, after.id, state, after.device, after.point, reasons, text, shown)
         self.note("control", {"command": after.id, "entity": after.entity, "state": state.value, "why": why})
         return after
+
+    async def has_room(self, device: str, registers: Sequence[str], most: int) -> bool:
+        """Tell whether none of some registers was written ``most`` times today."""
+        now = self.clock.now_ms()
+        return await self.call(lambda db: wear.used(db, device, registers, now) < most)
+
+    async def counted(self, device: str, registers: Sequence[str]) -> None:
+        """Count what was written to put a device back; what cannot be counted delays nothing."""
+        now = self.clock.now_ms()
+        try:
+            await self.call(lambda db: wear.count(db, device, registers, now))
+        except StoreError as error:
+            log.warning("a write of %s could not be counted: %s", device, error)
 
     def tell(
         self,

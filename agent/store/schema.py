@@ -105,6 +105,14 @@ SPREAD_CONTROL: Final = (
     "ALTER TABLE control ADD COLUMN spread_s INTEGER NOT NULL DEFAULT 0",
 )
 
+WEAR_TABLES: Final = (
+    # How often each register was written on the day (since 1970, UTC) on which it was written last.
+    """CREATE TABLE wear (
+         device TEXT NOT NULL, register TEXT NOT NULL, day INTEGER NOT NULL, writes INTEGER NOT NULL,
+         PRIMARY KEY (device, register)
+       ) STRICT, WITHOUT ROWID""",
+)
+
 CHAINED_AUDIT: Final = (
     # Hash of the entry and the leaf before it; entries of the first version get theirs at opening.
     "ALTER TABLE event ADD COLUMN leaf BLOB",
@@ -126,7 +134,7 @@ CHAINED_AUDIT: Final = (
 
 MIGRATIONS: Final[dict[str, tuple[tuple[str, ...], ...]]] = {
     "readings": (RECORD_TABLES,),
-    "control": ((*RECORD_TABLES, ROOM_TABLE), CONTROL_TABLES, SPREAD_CONTROL),
+    "control": ((*RECORD_TABLES, ROOM_TABLE), CONTROL_TABLES, SPREAD_CONTROL, WEAR_TABLES),
     "audit": ((*AUDIT_TABLES, ROOM_TABLE), CHAINED_AUDIT),
 }
 """For each file: the statements that lead from version n to n + 1."""

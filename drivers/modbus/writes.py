@@ -31,6 +31,13 @@ class Write:
     """The coil that a timed one switches."""
 
     @property
+    def register(self) -> str:
+        """The register, or coil, whose content it changes, as ``holding:5004``."""
+        if self.kind == "timed-coil":
+            return f"coil:{self.coil}"
+        return f"coil:{self.address}" if self.kind == "coil" else f"holding:{self.address}"
+
+    @property
     def function(self) -> int:
         """Its function code."""
         match self.kind:

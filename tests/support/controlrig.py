@@ -8,7 +8,7 @@ import asyncio
 import base64
 import contextlib
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -342,12 +342,18 @@ def crashing(at: State, *, written: bool) -> tuple[type[Desk], asyncio.Event]:
 
     class Crashing(Desk):
         async def step(
-            self, control: Control, state: State, why: str = "", text: str = "", shown: Decimal | None = None
+            self,
+            control: Control,
+            state: State,
+            why: str = "",
+            text: str = "",
+            shown: Decimal | None = None,
+            writes: Sequence[str] = (),
         ) -> Control:
             if state is not at:
-                return await super().step(control, state, why, text, shown)
+                return await super().step(control, state, why, text, shown, writes)
             if written:
-                await super().step(control, state, why, text, shown)
+                await super().step(control, state, why, text, shown, writes)
             there.set()
             await asyncio.Event().wait()
             raise AssertionError("nobody comes here")

@@ -20,7 +20,15 @@ def test_the_table_of_the_document_is_that_of_the_list() -> None:
 def test_every_code_that_is_given_is_in_the_list_and_the_other_way_round() -> None:
     given = set(re.findall(r'(?:Finding|EnvelopeError)\(\s*"([a-z-]+)"', SOURCES))
     # Where a command is taken: replay, order, the journal and the audit.
-    taken = {"retained", "replayed", "id-reused", "out-of-order", "journal-lost", "audit-unavailable"}
+    taken = {
+        "retained",
+        "replayed",
+        "id-reused",
+        "out-of-order",
+        "journal-lost",
+        "audit-unavailable",
+        "write-budget",
+    }
     assert all(f'"{code}"' in TAKING for code in taken)
     assert given | taken | {"ok", "no-grant"} == set(reasons())
 
