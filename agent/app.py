@@ -11,13 +11,13 @@ import ssl
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from hashlib import sha256
 from importlib import metadata
 from typing import TYPE_CHECKING, Final
 
-from agent import status
+from agent import acts, status
 from agent.alarms import Alarms, Shared
 from agent.bell import Bell
+from agent.changes import Changes, ConnectionKeys, configuration, own_keys
 from agent.clock import Clock, boot_id
 from agent.config import Connection, connections, types_of
 from agent.config_models import Config, Scheme
@@ -36,7 +36,6 @@ from agent.notify import WATCHDOG, Notifier
 from agent.notify import status as systemd_status
 from agent.recall import recalled
 from agent.site import PollGroup, Site, build_site
-from agent.store.recordfile import RecordFile
 from agent.store.room import Floor
 from agent.store.store import Birth, Store, StoreOptions
 from agent.uplink.auditheads import AuditHeads
@@ -58,7 +57,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 STATUS_S: Final = 2.0
-CONFIGURATION_NOTE: Final = "configuration"
 LEAP_MS: Final = 3_600_000
 """After a step forward of more than this the store ages nothing for as long as it keeps."""
 DRAIN_S: Final = 2.0
@@ -108,7 +106,10 @@ class Agent:
             self.site.manifest,
         )
         self._keep_learned(forget)
-        self._audit_configuration()
+        self.changes = Changes(self.store, self.clock.now_ms)
+        self.changes.see("configuration", configuration(config, self._types), always=True)
+        self._own_keys = own_keys(config, self.key)
+        self._connection_keys = ConnectionKeys(connections(config))
         self.alarms = Alarms(self.store, self.clock.now_ms)
         self.store.on_alarm = self.alarms.tell
         self.clock.on_step = self._stepped
@@ -124,6 +125,7 @@ class Agent:
         if self.governance is not None:
             lanes = {worker.name: worker.commands for worker in self.workers}
             self.governance.command(types, lanes, self.audit_heads.soon, self.brokers)
+        self._see_changes()
 
     def _governance(self) -> "Governance | None":
         """Return who may command, None where the configuration names no policy: nobody is obeyed then."""
@@ -214,18 +216,11 @@ class Agent:
             recalled(groups, self.store.last_rows),
         )
 
-    def _audit_configuration(self) -> None:
-        """Tell in the audit when this configuration is not the one of the start before."""
-        digest = sha256(repr(self.config).encode()).hexdigest()
-        at = self.clock.now_ms()
-
-        def compare(file: RecordFile) -> None:
-            before = file.meta(CONFIGURATION_NOTE)
-            if before != digest:
-                file.set_meta(CONFIGURATION_NOTE, digest)
-                self.store.audit("configuration", {"sha256": digest, "before": before}, at)
-
-        self.store.control.writer.call(compare)
+    def _see_changes(self) -> None:
+        """Tell in the audit what is not as it was when last seen."""
+        self.changes.see("keys", {**self._own_keys, **self._connection_keys.now()})
+        if self.governance is not None:
+            self.changes.see("opt-outs", self.governance.opted_out())
 
     def _adopt(self, device: str, learned: Learned, groups: tuple[PollGroup, ...]) -> bool:
         """Put the plan of a device in force that fits what was learned of it: rows from now on are of it."""
@@ -258,6 +253,7 @@ class Agent:
         asked = to_forget(self.config.gateway.data_dir)
         for device in asked:
             log.warning("forgetting what was learned of device %s", device)
+            self.store.audit("forgot", {"device": device}, self.clock.now_ms())
             self._known.pop(device, None)
             for worker in self.workers:
                 if device in worker.learning:
@@ -344,7 +340,12 @@ class Agent:
                     lambda seq, s=state, a=at, m=mono: ClockRecord(seq, a, boot_id(), s, 0, m),  # type: ignore[misc]
                 )
             self._forget()
+            self._see_changes()
+            await acts.take(self.config.gateway.data_dir, self._audited)
             self._write_status()
+
+    async def _audited(self, kind: str, body: dict[str, object]) -> None:
+        await self.store.audited(kind, body, self.clock.now_ms())
 
     def _write_status(self) -> None:
         with contextlib.suppress(OSError):  # a full disk: the log tells, the status waits

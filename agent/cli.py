@@ -94,6 +94,7 @@ def forget(
     config: Config = Path("gateway.toml"),
 ) -> None:
     """Forget what was learned of a device: which reads it refuses, and the largest one it accepts."""
+    from agent.acts import leave
     from agent.config import load_config
     from agent.learnednote import ask_to_forget
     from agent.store.look import agent_runs
@@ -106,6 +107,7 @@ def forget(
     directory = loaded.gateway.data_dir
     try:
         request = ask_to_forget(directory, device)
+        leave(directory, "forget", device=device)
     except OSError as error:
         raise ConfigError(f"{directory} cannot be written: {error.strerror}") from error
     if not agent_runs(directory):

@@ -50,6 +50,7 @@ class Governance:
         self._clock = clock
         self._alarms = alarms
         self._tell_state = tell_state
+        self._opt_outs = OptOuts(config.gateway.data_dir)
         self.commander: Commander | None = None
         self._brokers: Sequence[Broker] = ()
         self.keeper = PolicyKeeper(
@@ -74,7 +75,7 @@ class Governance:
             Kept(self.keeper),
             Desk(self._store, self._clock, lanes, self._alarms.tell, audited),
             list(actuators(self._config, types)),
-            OptOuts(self._config.gateway.data_dir),
+            self._opt_outs,
             journal_lost=self._store.control_lost,
             segment=self._policy.segment,
         )
@@ -103,6 +104,10 @@ class Governance:
             topics = frozenset(beat_topic(segment, entity) for entity in self.commander.awaited())
             for broker in self._brokers:
                 broker.listen(topics)
+
+    def opted_out(self) -> dict[str, str]:
+        """Return the customer's no as it stands on the box, by device; ``*`` is every one."""
+        return {one.device or "*": "no" for one in self._opt_outs.now()}
 
     def _changed(self) -> None:
         """What is held changed: compare what the file claims with it, and tell everybody."""

@@ -10,6 +10,7 @@ from typing import Annotated, Final
 
 import typer
 
+from agent import acts
 from agent.control.optouts import devices, write
 from core.errors import ConfigError
 
@@ -52,6 +53,7 @@ def command(
         after = list(dict.fromkeys([*before, *named]))
     if clear or every or named:
         write(directory, after)
+        acts.leave(directory, "optout --clear" if clear else "optout", now=", ".join(after))
     if as_json:
         nobody = EVERYTHING in after
         typer.echo(json.dumps({"all": nobody, "devices": [one for one in after if one != EVERYTHING]}))

@@ -201,7 +201,7 @@ class AuditFile:
     def drop_old(self, keep: int = MAX_ENTRIES) -> int:
         """Drop the oldest quarter when there are more than ``keep``; return how many went.
 
-        What is left proves all it did before; of what went, the peaks stay.  The fact is an entry itself.
+        What is left proves all it did before; of what went, the peaks stay.  The caller makes an entry of it.
         """
         held = self._chain.peaks.size - self._dropped.peaks.size
         if held <= keep:

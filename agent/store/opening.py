@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import sqlite3
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, TypeVar
@@ -104,7 +105,9 @@ def opened_audit(path: Path) -> AuditFile:
         number += 1
     _move_with_log(path, aside)
     log.error("%s was damaged: set aside as %s", path.name, aside.name)
-    return AuditFile(path)
+    anew = AuditFile(path)
+    anew.append(time.time_ns() // 1_000_000, "set-aside", {"file": path.name, "as": aside.name})
+    return anew
 
 
 def _move_with_log(path: Path, aside: Path) -> None:

@@ -158,8 +158,8 @@ class Store:
             room, path, lambda: births.begin_control(control, file, epoch, birth, notes)
         )
         audit = self.options.directory / opening.AUDIT
-        self._audit = opening.with_room(room, audit, lambda: opening.opened_audit(audit))
-        undo.callback(self._audit.close)
+        self.audit_file = opening.with_room(room, audit, lambda: opening.opened_audit(audit))
+        undo.callback(self.audit_file.close)
         spans = [*past.spans, (begun.base + 1, manifest)]
         opening.with_room(room, path, lambda: keep_room_inside(control.db, path))
         room.hold_reserve()
@@ -171,13 +171,13 @@ class Store:
         self.control = Lane(control, control_begun, [])
         self._terms = Terms(spans, manifest)
         self._make_writers(past, new, heartbeat, lived, birth.now_ms)
-        for text in filter(None, (told_control, told)):
-            self._loop.call_soon(self._alarm, "store-set-aside", text)
         self.data.writer.start()
         self.control.writer.start()
-        self.audit(
-            "start", {"epoch": self.epoch, "ended": past.ended, "software": birth.software}, birth.now_ms
-        )
+        begin = {"epoch": self.epoch, "ended": past.ended, "software": birth.software, "clock": birth.clock}
+        self.audit("start", {**begin, "control_lost": self.control_lost}, birth.now_ms)
+        for text in filter(None, (told_control, told)):
+            self._loop.call_soon(self._alarm, "store-set-aside", text)
+            self.audit("set-aside", {"text": text}, birth.now_ms)
 
     def _past(self, control: RecordFile) -> tuple[RecordFile, str, births.Past]:
         """Open the readings and look back."""
@@ -305,23 +305,23 @@ class Store:
 
     def audit(self, kind: str, body: dict[str, object], at_ms: int) -> None:
         """Append to the audit file, by the control writer's thread."""
-        self.control.writer.call(lambda _: self._audit.append(at_ms, kind, body))
+        self.control.writer.call(lambda _: self.audit_file.append(at_ms, kind, body))
 
     async def audited(self, kind: str, body: dict[str, object], at_ms: int) -> int:
         """Append to the audit file and return the entry's number; `AuditUnavailable` when it cannot be.
 
         What is refused by that must not be done: nobody would ever know of it.
         """
-        job = self.control.writer.call(lambda _: self._audit.append_now(at_ms, kind, body))
+        job = self.control.writer.call(lambda _: self.audit_file.append_now(at_ms, kind, body))
         return await asyncio.wrap_future(job)
 
     async def audit_head(self) -> Head:
         """Return the audit log as it is now, with the proofs from heads published before."""
-        return await asyncio.wrap_future(self.control.writer.call(lambda _: self._audit.head()))
+        return await asyncio.wrap_future(self.control.writer.call(lambda _: self.audit_file.head()))
 
     def note_audit_head(self, size: int, at_ms: int, note: str) -> None:
         """Keep a head that is being published; the next ones are proved to continue it."""
-        self.control.writer.call(lambda _: self._audit.note_head(size, at_ms, note))
+        self.control.writer.call(lambda _: self.audit_file.note_head(size, at_ms, note))
 
     async def read(self, lane: Lane, first: int, last: int, limit: int) -> list[Stored]:
         """Return committed records with ids in first..last, at most ``limit``, in order."""
@@ -406,9 +406,10 @@ class Store:
         return more
 
     def _housekeep_control(self, writer: Writer) -> bool:
-        if self._audit.waiting:
-            self._audit.retry()
-        self._audit.drop_old()
+        if self.audit_file.waiting:
+            self.audit_file.retry()
+        if gone := self.audit_file.drop_old():
+            self.audit_file.append(time.time_ns() // 1_000_000, "dropped", {"entries": gone})
         return False
 
     # --- looking and closing
@@ -434,7 +435,7 @@ class Store:
         if ended:  # else its thread still waits for the disk, with this connection
             closing.append(self.data.file.close)
         if control_ended:
-            closing += [self.control.file.close, self._audit.close]
+            closing += [self.control.file.close, self.audit_file.close]
         # Each folds its log back, two flushes one after the other: a slow disk takes those of all at once.
         with ThreadPoolExecutor(len(closing) or 1, "store-close") as pool:
             for closed in [pool.submit(close) for close in closing]:

@@ -278,7 +278,7 @@ async def test_alarms_are_kept_while_the_disk_is_full(disk: Path) -> None:
         await until(lambda: store.control.top == before + 150, "the alarms are committed")
         store.audit("looked", {"refused": refused}, at(0))
         await store.call(store.control, lambda file: None)
-        assert store._audit.waiting == 0
+        assert store.audit_file.waiting == 0
         assert isinstance(store.data.writer.trouble, StoreFull)
         (disk / "something-else").unlink()
 

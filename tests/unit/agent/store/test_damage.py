@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import random
 import shutil
 import sqlite3
@@ -406,7 +407,9 @@ async def test_a_damaged_audit_file_is_set_aside_and_a_new_one_begun(tmp_path: P
         pass
     assert (tmp_path / "audit.db.damaged-1").read_bytes().startswith(b"no database")
     db = sqlite3.connect(tmp_path / "audit.db")
-    assert db.execute("SELECT count(*) FROM event").fetchone() == (2,)
+    entries = db.execute("SELECT kind, body FROM event ORDER BY id").fetchall()
+    assert [kind for kind, _ in entries] == ["set-aside", "start", "stop"]
+    assert json.loads(entries[0][1]) == {"file": "audit.db", "as": "audit.db.damaged-1"}
     db.close()
 
 
