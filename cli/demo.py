@@ -8,6 +8,7 @@ Not here: the site and the story (`cli.demo_story`), the live table (`cli.demo_v
 """
 
 import json
+import math
 import signal
 import sys
 import tempfile
@@ -15,17 +16,23 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Final
 
 import typer
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from cli.demo_story import COUNTED, EVERY_S, GATEWAY, MEANINGS, Act, Scene, scenes, site
+from cli.demo_control import Ahead, ControlStory
+from cli.demo_evidence import ControlVerdict, judge_control
+from cli.demo_policy import send_policy, sign_policy
+from cli.demo_site import DSO, ESCO, EVERY_S, GATEWAY, OTHER, RELAY, assigned, site
+from cli.demo_story import COUNTED, MEANINGS, Act, Scene, scenes
 from cli.demo_view import Moment, Picture, Watch, progress
 from cli.evidence import read_books, read_store
 from cli.judge import Verdict, judge
@@ -36,6 +43,10 @@ from core.ownership import owners_at
 from simulator.broker import find_mosquitto
 
 LOOK_S: Final = 0.5
+STEP_S: Final = 0.1
+"""How often commands go on."""
+LONGER_S: Final = 60.0
+"""So much longer the story may last where commands take their time."""
 PROGRESS_S: Final = 5.0
 AFTER_TICK_S: Final = 0.04
 """Polled, and the commit window of 100 ms still open."""
@@ -63,6 +74,20 @@ class Run:
     tell: Callable[[float, str], None]
     begun: float = field(default_factory=time.monotonic)
     story: list[str] = field(default_factory=list)
+    waiting: list[Scene] = field(init=False)
+    """What happens yet."""
+
+    def __post_init__(self) -> None:
+        self.waiting = list(scenes(self.seconds))
+
+    def ahead(self) -> Ahead:
+        """Return what happens to the site next."""
+        now = self.elapsed_s
+
+        def until(act: Act) -> float:
+            return min((one.at_s - now for one in self.waiting if one.act is act), default=math.inf)
+
+        return Ahead(until(Act.STOP_BROKER), until(Act.KILL_AGENT))
 
     @property
     def elapsed_s(self) -> float:
@@ -96,19 +121,25 @@ def command(
         stack.enter_context(_ended_by_signals())
         place, kept = _place(stack, directory, keep)
         begun = time.monotonic()
-        verdict = run(place, seconds, console, lines=lines)
+        verdict, control = run(place, seconds, console, lines=lines)
         took_s = time.monotonic() - begun
-        faults = unbalanced(verdict)
+        faults = [*unbalanced(verdict), *control.faults]
         if not as_json:
             console.print(summary(verdict))
             console.print(Text("The books do NOT balance." if faults else "The books balance.", "bold"))
         if kept:
             console.print(f"Everything lies in {place}", soft_wrap=True)
         if as_json:
-            document = {**verdict.as_dict(), "ok": not faults, "seconds": round(took_s, 1)}
+            document = {
+                **verdict.as_dict(),
+                "control": control.as_dict(),
+                "faults": faults,
+                "ok": not faults,
+                "seconds": round(took_s, 1),
+            }
             sys.stdout.write(json.dumps(document) + "\n")
     if faults:
-        raise Unbalanced(f"the demo does not balance: {'; '.join(faults)}")
+        raise Unbalanced(f"the demo does not hold: {'; '.join(faults)}")
 
 
 def console_for(*, no_color: bool) -> Console:
@@ -116,40 +147,53 @@ def console_for(*, no_color: bool) -> Console:
     return Console(no_color=no_color or None, highlight=False)
 
 
-def run(place: Path, seconds: float, console: Console, *, lines: bool) -> Verdict:
-    """Tell the whole story in a directory and return the judgement."""
+def run(place: Path, seconds: float, console: Console, *, lines: bool) -> tuple[Verdict, ControlVerdict]:
+    """Tell the whole story in a directory and return the judgement of readings and of commands."""
     say = Text("starting devices, broker, collectors and agent")
     console.print(say)
-    stand = Stand(place, site())
+    keys = {entity: Ed25519PrivateKey.generate() for entity in (ESCO, OTHER)}
+    policy = sign_policy(place / "policy", keys, assigned(), datetime.now(UTC))
+    stand = Stand(place, site(place / "policy" / "root.json"))
     with ExitStack() as stack:
         stack.callback(stand.kill)
         stand.start(agents=False)
+        send_policy(policy, f"mqtts://{HOST}:{stand.broker_port}", stand.authority.directory)
+        # Who listens and sends leaves before the broker does, or would wait for it to come back.
+        guests = stack.enter_context(ExitStack())
         witnesses = []
-        for entity in stand.entities:
+        for entity in stand.books():
             witness = Witness(entity, HOST, stand.broker_port, stand.authority.directory)
-            witnesses.append(stack.enter_context(witness))
+            witnesses.append(guests.enter_context(witness))
             witness.wait_subscribed()
         stand.start_agents()
         show, tell = stack.enter_context(_shown(console, seconds, lines=lines))
         told = Run(seconds, show, tell)
         told.say("two owners, each with a collector and books of its own; every part is a process")
-        play(stand, told)
+        control = guests.enter_context(ControlStory(stand, keys, seconds, told.ahead, told.say))
+        play(stand, told, control)
         settle(stand, told)
         delivered = {one.entity: one.rows() for one in witnesses}
+        guests.close()
         stand.stop()
-    return judge({GATEWAY: stand.agent.store_path}, stand.books(), stand.plant_log, delivered=delivered)
+    books = stand.books()
+    return (
+        judge({GATEWAY: stand.agent.store_path}, books, stand.plant_log, delivered=delivered),
+        judge_control(control.trace, books[ESCO], books[DSO], stand.plant_log, RELAY),
+    )
 
 
-def play(stand: Stand, told: Run) -> None:
-    """Let the story happen, and show it."""
+def play(stand: Stand, told: Run, control: ControlStory) -> None:
+    """Let the story happen, and show it; commands go on beside it, to their end."""
     watch = Watch(stand)
-    waiting = list(scenes(told.seconds))
-    while told.elapsed_s < told.seconds:
-        while waiting and waiting[0].at_s <= told.elapsed_s:
-            act(stand, waiting.pop(0), told)
-        told.show(watch.look(), told.story, told.elapsed_s)
-        next_s = min([told.seconds, *(scene.at_s for scene in waiting[:1])])
-        time.sleep(min(LOOK_S, max(0.01, next_s - told.elapsed_s)))
+    shown_s = -LOOK_S
+    while told.elapsed_s < told.seconds or (not control.over and told.elapsed_s < told.seconds + LONGER_S):
+        while told.waiting and told.waiting[0].at_s <= told.elapsed_s:
+            act(stand, told.waiting.pop(0), told)
+        control.advance()
+        if told.elapsed_s - shown_s >= LOOK_S:
+            shown_s = told.elapsed_s
+            told.show(watch.look(), told.story, told.elapsed_s)
+        time.sleep(STEP_S)
 
 
 def act(stand: Stand, scene: Scene, told: Run) -> None:

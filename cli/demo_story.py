@@ -1,23 +1,14 @@
-"""The demo's story: a site for two owners, and what happens to it, when.
+"""The demo's story: what happens to the site, when, and what the figures at the end mean.
 
-Pure plans and words; `cli.demo` makes them happen.
+Pure plans and words; `cli.demo` makes them happen.  Not here: the site (`cli.demo_site`), commands
+(`cli.demo_control`).
 """
 
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from cli.stand import CollectorPlan, GatewayPlan, RoutePlan, StandPlan
-
-DSO: Final = "dso.example"
-CUSTOMER: Final = "customer.example"
-GATEWAY: Final = "gw-0001"
-EVERY_S: Final = 2
-"""Interval of polling; ticks are multiples of it."""
-SPEED: Final = 10.0
-"""Simulated seconds a second, so that values move; quicker, counters would gain more than meters of their
-type can, and readings be marked for it."""
-_JOINT: Final = f'["{DSO}", "{CUSTOMER}"]'
+from cli.demo_site import EVERY_S
 
 
 class Act(Enum):
@@ -36,38 +27,6 @@ class Scene:
     at_s: float
     act: Act
     words: str
-
-
-def site() -> StandPlan:
-    """Return the site: a household of two owners, one gateway, one broker, a collector for each owner."""
-    return StandPlan(
-        scenario="household",
-        speed=SPEED,
-        gateways=(
-            GatewayPlan(
-                id=GATEWAY,
-                every=f"{EVERY_S}s",
-                owner=DSO,
-                # What waits unconfirmed is sent again soon, or a short demo would end before.
-                routes=(
-                    RoutePlan(DSO, keys={"resend_after": "5s"}),
-                    RoutePlan(CUSTOMER, keys={"resend_after": "5s"}),
-                ),
-                device_keys={
-                    "sub-meter": {"owner": CUSTOMER},
-                    "heater-relay": {"data_owners": [DSO, CUSTOMER]},
-                },
-                device_tables={
-                    # Power quality belongs to the distribution company and to the customer.
-                    "main-meter": "[[device.override]]\n"
-                    'points = ["PhVphA", "PhVphB", "PhVphC", "Hz"]\n'
-                    f"data_owners = {_JOINT}\n"
-                    'purpose = "power quality"\n',
-                },
-            ),
-        ),
-        collectors=(CollectorPlan(DSO), CollectorPlan(CUSTOMER)),
-    )
 
 
 def scenes(seconds: float) -> tuple[Scene, ...]:

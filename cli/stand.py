@@ -150,15 +150,18 @@ class Stand:
     def start(self, *, agents: bool = True) -> None:
         """Start everything: broker, plant, collectors, gateways. What fails ends what was started.
 
-        With `agents` False the gateways wait for :meth:`start_agents`.
+        Plant and collectors start beside each other. With `agents` False the gateways wait for
+        :meth:`start_agents`.
         """
         try:
             self._stack.callback(self.broker_end)
             self.broker.start()
-            self.start_plant()
+            for one in (self.plant, *self.collectors):
+                self._stack.callback(one.kill9)
+                one.start(wait=False)
+            self._learn_devices()
             for collector in self.collectors:
-                self._stack.callback(collector.kill9)
-                collector.start()
+                collector.wait_ready()
             if agents:
                 self.start_agents()
         except BaseException:
@@ -175,7 +178,11 @@ class Stand:
     def start_plant(self) -> None:
         """Start the plant alone and learn its devices."""
         self._stack.callback(self.plant.kill9)
-        self.plant.start()
+        self.plant.start(wait=False)
+        self._learn_devices()
+
+    def _learn_devices(self) -> None:
+        self.plant.wait_ready()
         announced = _announced(self.plant)
         if announced is None:
             raise ProcessFailed(f"the plant announced no devices: {self.plant.tail()}")

@@ -20,6 +20,7 @@ KEYS = {
     "duplicates",
     "redelivered",
     "gaps",
+    "control",
     "ok",
 }
 
@@ -44,9 +45,18 @@ def test_demo_balances_through_an_outage_and_a_kill(tmp_path: Path) -> None:
     assert verdict["committed"] == verdict["delivered"]
     assert "the broker is stopped" in done.stdout
     assert "the agent is killed with -9" in done.stdout
-    customer, dso = sorted(verdict["entities"], key=lambda one: str(one["entity"]))
+    customer, dso, esco = sorted(verdict["entities"], key=lambda one: str(one["entity"]))
     assert 0 < customer["in_books"] < verdict["committed"]
     assert 0 < dso["in_books"] < verdict["committed"]
+    assert esco["in_books"] == 0
+    control = verdict["control"]
+    assert (control["executed"], control["read_back"], control["restored"]) == (True, True, True)
+    refused = control["refused"]
+    assert refused["other_entity"] == ["no-grant"]
+    assert refused["window"] == ["window"]
+    assert "replayed" in refused["replay"]
+    assert refused["forged"] == ["bad-signature"]
+    assert refused["opt_out"] == ["opted-out"]
 
 
 def test_demo_without_mosquitto_says_what_to_install(tmp_path: Path) -> None:
@@ -85,7 +95,7 @@ def test_demo_that_is_ended_leaves_no_process(tmp_path: Path) -> None:
     )
     with demo:
         parts = children_of(demo.pid)
-        assert len(parts) == 5  # mosquitto, the plant, the agent, two collectors
+        assert len(parts) == 6  # mosquitto, the plant, the agent, three collectors
         demo.stop()
     assert demo.exit_code == 1
     assert "ended by SIGTERM" in log.read_text()

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 from agent.sense import GroupSense, Ticket
-from cli.demo_story import EVERY_S, SPEED
+from cli.demo_site import EVERY_S, SPEED
 from drivers.modbus.plan import plan
 from drivers.modbus.values import GroupDecoder
 from simulator.device import Device
