@@ -21,19 +21,27 @@ from typing import NoReturn
 from bench import machine, report
 from bench.backlog import measure_backlog, prepare
 from bench.chain import ROOT, ChainPlan, Site
+from bench.command import READINGS, measure_commands
+from bench.controlreport import ControlResults
 from bench.fieldreport import FieldResults
 from bench.fleet import measure_fleets
 from bench.household import CONFIRMED_MINUTES, Households
 from bench.plans import measure_plans
 from bench.requests import measure_requests
+from bench.rulings import ENTITIES, ROWS, measure_decisions, measure_refresh
 from bench.serialline import measure as measure_serial
 from bench.serialline import told as told_line
 from bench.starts import STARTS, measure_starts
 from bench.steady import MORE_DEVICES, Setting, rounds, search
 from core.errors import PorticoError
 
-PARTS = ("rates", "highest", "start", "backlog", "household", "serial", "plans", "requests", "fleet")
+PARTS = (
+    *("rates", "highest", "start", "backlog", "household", "serial", "plans", "requests", "fleet"),
+    *("decisions", "command", "refresh"),
+)
 FULL_READINGS = 5_000_000
+SHORT_S = 5.0
+"""With shorter windows the policy that is taken has a tenth of the entities and grants."""
 RESULTS = ROOT / "bench" / "RESULTS.md"
 
 
@@ -141,6 +149,7 @@ def _measured(options: argparse.Namespace, directory: Path, say: Callable[[str],
                 )
             results.backlog = measure_backlog(site, stores, readings, number, 5.0 if quick else 8.0, say)
         _measure_field(options.only, results.field, site, seconds, number, say)
+        _measure_control(options.only, results.control, site, seconds, number, say)
         if households is not None:
             households.wait_minutes(1 if quick else CONFIRMED_MINUTES, say)
             results.households = households.results()
@@ -167,6 +176,26 @@ def _measure_field(
         for one in measure_serial(seconds / 30, number):
             results.serial.append(one)
             say(f"serial: {told_line(one)}")
+
+
+def _measure_control(
+    only: Collection[str],
+    results: ControlResults,
+    site: Site,
+    seconds: float,
+    number: int,
+    say: Callable[[str], None],
+) -> None:
+    """Measure what is asked for of control; with windows of 30 s 200 commands on the idle line."""
+    share = min(seconds / 30, 1.0)
+    if "decisions" in only:
+        results.decisions = measure_decisions(max(100, round(5000 * share)), number, say)
+    if "command" in only:
+        idle, busy = max(3, round(200 * share)), max(3, round(100 * share))
+        results.commands = measure_commands(site, idle, busy, READINGS, say)
+    if "refresh" in only:
+        entities, rows = (ENTITIES, ROWS) if seconds >= SHORT_S else (ENTITIES // 10, ROWS // 10)
+        results.refresh = measure_refresh(entities, rows, 3 if share == 1 else 1, number, say)
 
 
 def _print(results: report.Results, as_json: bool) -> None:

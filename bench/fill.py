@@ -20,6 +20,8 @@ from core.codec import row_body
 WALK: Final = (-7, -4, -2, -1, 0, 0, 1, 2, 4, 7)
 """Steps of a point between two ticks, in its resolution: restless, as the field of the benchmark is."""
 POINTS: Final = 50
+VALUES: Final = POINTS + 2
+"""With the time and the counter of the device; groups of other devices are left alone."""
 FULL: Final = 8000
 """Rows that may wait for the disk; more would be refused."""
 COMMIT_TIMEOUT_S: Final = 30.0
@@ -28,7 +30,7 @@ COMMIT_TIMEOUT_S: Final = 30.0
 async def fill(config_path: Path, readings: int) -> int:
     """Return how many rows were committed."""
     agent = Agent(load_config(config_path))
-    groups = [one.group for one in agent.site.groups]
+    groups = [one.group for one in agent.site.groups if len(one.points) == VALUES]
     rounds = -(-readings // (POINTS * len(groups)))
     every = groups[0].every_ms
     first = (time.time_ns() // 1_000_000 // every - rounds) * every

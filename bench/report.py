@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from bench.backlog import Backlog
+from bench.controlreport import ControlResults, control_figures, control_lines, control_sections
 from bench.fieldreport import FieldResults, field_figures, field_lines, field_sections
 from bench.figures import Figure, Line, rounded, spread
 from bench.household import Household
@@ -54,6 +55,7 @@ class Results:
     backlog: Backlog | None = None
     households: list[Household] = dataclasses.field(default_factory=list)
     field: FieldResults = dataclasses.field(default_factory=FieldResults)
+    control: ControlResults = dataclasses.field(default_factory=ControlResults)
 
 
 def lines(results: Results) -> list[Line]:
@@ -96,6 +98,7 @@ def lines(results: Results) -> list[Line]:
         Line("backlog_drain_ratio", "drain rate of the whole backlog, to that of a small one",
              backlog.drain_ratio if backlog else None, "", 0.8, False, 2),
         *field_lines(results.field),
+        *control_lines(results.control),
     ]  # fmt: skip
 
 
@@ -118,7 +121,7 @@ def figures(results: Results) -> dict[str, Figure]:
     found["p50_ms"] = median(one.tick_p50_ms for one in slow)
     found["p99_ms_at_250k"] = median(one.tick_p99_ms for one in both)
     found["pss_mib_at_250k"] = rounded(median(one.pss_mib for one in both))
-    return found | field_figures(results.field)
+    return found | field_figures(results.field) | control_figures(results.control)
 
 
 def _windows(setting: Setting | None) -> list[Window]:
@@ -185,6 +188,7 @@ def markdown(
         text.append(f"| `{line.key}` | {line.what} | {value} | {aim} | {met} |")
     text += ["", *_rates(results), *_search(results), *_backlog(results), *_starts(results), *_home(results)]
     text += field_sections(results.field)
+    text += control_sections(results.control)
     text += [
         "## Machine",
         "",

@@ -150,7 +150,10 @@ def facts(grants: int) -> Facts:
 
 
 def measured(grants: int, decisions: int) -> dict[str, float]:
-    """Return what was measured, in microseconds; arranging in milliseconds."""
+    """Return what was measured, in microseconds; arranging in milliseconds.
+
+    *Judged*: how many grants one decision looks into and tells of.
+    """
     policy, rosters, assignment = tables(grants)
     parsed = (
         Policy.model_validate(policy),
@@ -167,6 +170,7 @@ def measured(grants: int, decisions: int) -> dict[str, float]:
     for name, duration in (("allowed", "30min"), ("refused", "3h")):
         spent: list[float] = []
         cpu: list[float] = []
+        judged = 0
         for number in range(decisions):
             asked = command(number, duration)
             begun_ns = time.perf_counter_ns()
@@ -174,8 +178,11 @@ def measured(grants: int, decisions: int) -> dict[str, float]:
             decision = decide(asked, book, known)
             cpu.append((time.thread_time_ns() - cpu_ns) / 1000)
             spent.append((time.perf_counter_ns() - begun_ns) / 1000)
+            judged += len(decision.grants)
             if decision.allowed != (name == "allowed"):
                 raise RuntimeError(f"the bench asks something else than it means: {decision.codes}")
+        found[f"{name}_per_s"] = round(1e6 * decisions / sum(spent))
+        found[f"{name}_judged"] = round(judged / decisions, 1)
         for kind, times in (("", sorted(spent)), ("cpu_", sorted(cpu))):
             found[f"{name}_{kind}p50_us"] = round(times[len(times) // 2], 1)
             found[f"{name}_{kind}p99_us"] = round(times[len(times) * 99 // 100], 1)

@@ -1,14 +1,17 @@
 """How long a gateway takes to believe a policy: ``python -m policies.trust.bench`` (entities, grants).
 
 Makes a utility with all its keys in a folder that is thrown away, publishes, and lets a gateway take it:
-the first time, with one changed row, with a new timestamp alone, and from its disk as at a start; then it
-arranges the rulebook.  Prints bytes and the least of some repetitions, by the wall and by the process's own
-CPU time.
+the first time, with one row, with one roster changed, with a new timestamp alone, and from its disk as at a
+start; then it arranges the rulebook.  Prints bytes and the least of some repetitions, by the wall and by the
+process's own CPU time; and by how much a process grows that loads what is held and arranges it.
 """
 
 import argparse
+import gc
 import json
 import resource
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -37,6 +40,7 @@ class Bench:
 
     def __init__(self, folder: Path, entities: int, grants: int) -> None:
         self.now_ms = NOW_MS
+        self.people = OPERATORS
         names = ("root-1", "root-2", "root-3", "targets-1", "targets-2", "targets-3")
         self.keys = {one: generate(one, Algorithm.P256) for one in names}
         self.online = [generate(one, Algorithm.ED25519) for one in ("snapshot", "timestamp")]
@@ -63,6 +67,7 @@ class Bench:
         assign(self.repository, GATEWAY, {"assignment": {"groups": ["feeder-7"]}}, enrolment, (), NOW_MS)
         self.built_in = self.repository.raw("root", 1)
         self.readings = Readings()
+        self.root_path = folder / "root.json"
         self.base = folder / "gateway"
         self.gateway = PolicyFolder(self.base, self.built_in, GATEWAY, self.readings.check)
 
@@ -80,6 +85,12 @@ class Bench:
         assert isinstance(revision, int)
         self.rows[0] = {**first, "revision": revision + 1}
         put_part(self.repository, "all", self._part(), (), self.now_ms)
+        return self.publish()
+
+    def change_roster(self) -> Publication:
+        """Change one roster: somebody of the first entity leaves."""
+        self.people -= 1
+        set_roster(self.repository, "e0", roster("e0", self.people), self.now_ms)
         return self.publish()
 
     def take(self, made: Publication) -> Held:
@@ -122,9 +133,9 @@ def row(number: int, entities: int) -> Table:
     }
 
 
-def roster(entity: str) -> Table:
+def roster(entity: str, operators: int = OPERATORS) -> Table:
     """Return some people with their keys."""
-    people = [f"op-{number}" for number in range(OPERATORS)]
+    people = [f"op-{number}" for number in range(operators)]
     return {
         "roster": {"entity": entity},
         "individual": [{"id": one, "roles": ["operator"]} for one in people],
@@ -169,6 +180,8 @@ def measured(entities: int, grants: int, repeat: int) -> dict[str, float | int]:
         note("first_refresh", [timed(lambda: bench.take(made))])
         changes = [bench.change() for _ in range(repeat)]
         note("refresh_one_row", [timed(lambda one=one: bench.take(one)) for one in changes])  # type: ignore[misc]
+        rosters = [bench.change_roster() for _ in range(repeat)]
+        note("refresh_one_roster", [timed(lambda one=one: bench.take(one)) for one in rosters])  # type: ignore[misc]
         days = [bench.publish() for _ in range(repeat)]
         note("refresh_timestamp", [timed(lambda one=one: bench.take(one)) for one in days])  # type: ignore[misc]
         note("load_at_start", [timed(bench.load) for _ in range(repeat)])
@@ -178,7 +191,28 @@ def measured(entities: int, grants: int, repeat: int) -> dict[str, float | int]:
         note("publish", [timed(bench.publish) for _ in range(repeat)])
         found["agreed"] = sum(len(one.parties) == 2 for one in held.agreement.grants.values())
         found["peak_rss_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        bench.root_path.write_bytes(bench.built_in)
+        command = [sys.executable, "-m", "policies.trust.bench", "--load", folder]
+        loaded = subprocess.run(command, capture_output=True, check=True, text=True, timeout=120)
+        found["held_mib"] = json.loads(loaded.stdout)["held_mib"]
         return found
+
+
+def grown(folder: Path) -> float:
+    """Return by how many MiB this process grows by loading what a gateway holds, once it is collected."""
+    gateway = PolicyFolder(folder / "gateway", (folder / "root.json").read_bytes(), GATEWAY)
+    gc.collect()
+    before = _resident()
+    held = gateway.load(Memory())
+    book = None if held is None else Readings().book(held)
+    if book is None:
+        raise RuntimeError("what the bench published is not held")
+    gc.collect()
+    return (_resident() - before) / 2**20
+
+
+def _resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -189,7 +223,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--entities", type=int, default=50)
     parser.add_argument("--grants", type=int, default=5000)
     parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--load", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
+    if options.load is not None:
+        print(json.dumps({"held_mib": round(grown(options.load), 1)}))
+        return
     print(json.dumps(measured(options.entities, options.grants, options.repeat)))
 
 

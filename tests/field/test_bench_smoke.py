@@ -44,6 +44,19 @@ FIELD_KEYS = {
     "fleet_phased_jitter_p99_ms",
     "fleet_pss_mib",
 }
+CONTROL_KEYS = {
+    "decision_allowed_p99_us",
+    "decision_refused_p99_us",
+    "decisions_per_s",
+    "command_idle_p50_ms",
+    "command_idle_p99_ms",
+    "command_busy_p50_ms",
+    "command_busy_p99_ms",
+    "refresh_first_ms",
+    "refresh_one_row_ms",
+    "refresh_one_roster_ms",
+    "refresh_held_mib",
+}
 DEVICES = 50
 
 needs_compiler = pytest.mark.skipif(
@@ -64,7 +77,7 @@ def bench(directory: Path, *options: str) -> dict[str, Any]:
     assert run.returncode == 0, run.stderr
     assert not list(directory.iterdir()), "a run leaves nothing behind"
     found: dict[str, Any] = json.loads(run.stdout.splitlines()[-1])
-    assert set(found) >= CHAIN_KEYS | FIELD_KEYS
+    assert set(found) >= CHAIN_KEYS | FIELD_KEYS | CONTROL_KEYS
     return found
 
 
@@ -110,6 +123,32 @@ def test_every_poll_of_500_devices_arrives_and_tells_how_late_its_request_was(tm
     for way in ("", "shared_", "phased_"):
         assert 0 < found[f"fleet_{way}jitter_p99_ms"] < math.inf
     assert found["fleet_pss_mib"] > 1
+
+
+def test_decisions_with_a_thousand_grants_look_into_all_that_speak_of_a_command(tmp_path: Path) -> None:
+    found = bench(tmp_path, "--only", "decisions", "--seconds", "1")
+    checked = found["control_checked"]
+    assert checked["decisions"] > 0
+    assert checked["judged"] > 10
+    for kind in ("allowed", "refused"):
+        assert 0 < found[f"decision_{kind}_p99_us"] < math.inf
+
+
+@needs_compiler
+def test_commands_are_timed_to_the_wire_with_ten_days_waiting(tmp_path: Path) -> None:
+    found = bench(tmp_path, "--only", "command", "--seconds", "0.5")
+    checked = found["control_checked"]
+    assert checked["commands_idle"] == checked["commands_busy"] == 3
+    assert checked["waiting"] >= 4_000_000
+    assert 0 < found["command_idle_p50_ms"] <= found["command_idle_p99_ms"] < math.inf
+    assert 0 < found["command_busy_p50_ms"] <= found["command_busy_p99_ms"] < math.inf
+
+
+def test_a_published_policy_is_taken_whole_and_every_grant_is_agreed(tmp_path: Path) -> None:
+    found = bench(tmp_path, "--only", "refresh", "--seconds", "1")
+    assert found["control_checked"]["refresh_grants"] == 500
+    assert found["refresh_first_ms"] > 0
+    assert found["refresh_held_mib"] > 0
 
 
 def test_every_shipped_type_is_planned_with_the_fewest_requests(tmp_path: Path) -> None:
