@@ -4,6 +4,7 @@ Not here: what is started and stopped in which order (`agent.serving`).
 """
 
 import asyncio
+import base64
 import contextlib
 import logging
 import secrets
@@ -275,6 +276,8 @@ class Agent:
             software=software(),
             clock=self.clock.state(),
             instance=self.instance,
+            # Who comes later learns by it whose outcomes to believe; the authority says whether.
+            x={"cert": base64.b64encode(self.key.certificate_der).decode()},
         )
         if self.governance is not None:
             state = self.governance.told(state)

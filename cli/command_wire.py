@@ -2,8 +2,8 @@
 
 The reader has a client id of its own and a session that ends with it: the collector loses nothing by it.
 It confirms nothing and asks nothing, because both are the collector's.  Outcomes count when a gateway's
-certified key signed them (`headend.intake`); its certificate comes with a message, from a folder or from
-books.
+certified key signed them (`headend.intake`); its certificate comes with its retained state or another
+message, from a folder or from books.
 
 Relies on paho.  Not here: what a command is (`cli.command_steps`).
 """
@@ -13,6 +13,7 @@ import queue
 import secrets
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -39,6 +40,8 @@ from headend.linkfaults import unconnected
 from headend.schema import open_reader, translated
 
 ANSWER_S: Final = 15.0
+STATE_S: Final = 5.0
+"""So long after the beginning the gateway's state may bring its certificate; it is retained."""
 SESSION_S: Final = 600
 """How long the broker keeps what comes while the connection is away; given up at an orderly end."""
 WAITING: Final = 1000
@@ -89,7 +92,9 @@ class Wire:
         self._intake = Intake(entity, trusted, certificates)
         self._came: queue.Queue[tuple[str, bytes]] = queue.Queue(WAITING)
         self._ready, self._taken = threading.Event(), threading.Event()
-        self._believed = False
+        self._unknown: deque[tuple[str, bytes]] = deque(maxlen=WAITING)
+        """What cannot be judged yet, for want of the gateway's certificate."""
+        self._begun = time.monotonic()
         self.refused = 0
         """Messages that could not be believed."""
         self._refusal: ReasonCode | None = None
@@ -167,23 +172,29 @@ class Wire:
         try:
             topic, payload = self._came.get(timeout=max(0.0, timeout_s))
         except queue.Empty:
-            return
-        now_ms = time.time_ns() // 1_000_000
-        if topic == state_topic(self._gateway):
-            # Its certificate, if it carries one, is known from here on.
-            self._intake.judge_state(self._gateway, topic, payload, now_ms)
-            return
-        verdict = self._intake.judge(topic, payload, now_ms)
-        match verdict:
-            case Accepted(message=message):
-                self._believed = True
-                yield from ((message.epoch, one) for one in message.records if isinstance(one, Outcome))
-            case Refused(reason=Refusal.UNKNOWN_KEY) if not self._believed:
+            if self._unknown and time.monotonic() - self._begun > STATE_S:
                 raise TrustError(
                     f"the signing key of {self._gateway} is not known here, so its outcomes cannot be "
                     f"believed: put {self._gateway}.sign.pem into the folder of --certificates, or name the "
                     "collector's --books; what was sent is with the gateway all the same"
-                )
+                ) from None
+            return
+        if topic == state_topic(self._gateway):
+            # Its certificate is known from here on, if an authority of ours certified it.
+            self._intake.judge_state(self._gateway, topic, payload, time.time_ns() // 1_000_000)
+            waiting, self._unknown = self._unknown, deque(maxlen=WAITING)
+        else:
+            waiting = deque([(topic, payload)])
+        for one in waiting:
+            yield from self._judged(*one)
+
+    def _judged(self, topic: str, payload: bytes) -> Iterator[tuple[str, Outcome]]:
+        match self._intake.judge(topic, payload, time.time_ns() // 1_000_000):
+            case Accepted(message=message):
+                self._unknown.clear()
+                yield from ((message.epoch, one) for one in message.records if isinstance(one, Outcome))
+            case Refused(reason=Refusal.UNKNOWN_KEY):
+                self._unknown.append((topic, payload))
             case Refused():
                 self.refused += 1
 

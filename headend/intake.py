@@ -157,12 +157,13 @@ class Intake:
         opened = self._open(where.gateway, topic, payload, now_ms)
         if isinstance(opened, Refused):
             return opened
-        body, signer = opened
+        # Kept until a message of the stream brings it into the books: a state is not written there.
+        signer = self._fresh.pop((where.gateway, payload[4:12]), None)
         try:
-            message = decode_stream(body)
+            message = decode_stream(opened)
         except WireError as error:
             return Refused(Refusal.GARBAGE, where.gateway, str(error), authenticated=True)
-        return self._content(where, message, body, signer)
+        return self._content(where, message, opened, signer)
 
     def judge_state(self, gateway: str, topic: str, payload: bytes, now_ms: int) -> State | Refused:
         """Return the state that a gateway signed; it is told on its topic, retained, and as its will."""
@@ -170,7 +171,7 @@ class Intake:
         if isinstance(opened, Refused):
             return opened
         try:
-            state = decode_state(opened[0])
+            state = decode_state(opened)
         except WireError as error:
             return Refused(Refusal.GARBAGE, gateway, str(error), authenticated=True)
         if state.gateway != gateway:
@@ -186,7 +187,7 @@ class Intake:
         if isinstance(opened, Refused):
             return opened
         try:
-            head = decode_audit_head(opened[0])
+            head = decode_audit_head(opened)
             found = Checkpoint.parse(head.note)
         except WireError as error:
             return Refused(Refusal.GARBAGE, gateway, str(error), authenticated=True)
@@ -195,15 +196,12 @@ class Intake:
             return Refused(Refusal.OTHER_GATEWAY, gateway, text, authenticated=True)
         return head, found
 
-    def _open(
-        self, gateway: str, topic: str, payload: bytes, now_ms: int
-    ) -> tuple[bytes, Signer | None] | Refused:
-        """Return the body when the signature holds, with the signer if its certificate came along."""
+    def _open(self, gateway: str, topic: str, payload: bytes, now_ms: int) -> bytes | Refused:
+        """Return the body when the signature holds; a certificate that came along is kept."""
         at = datetime.fromtimestamp(now_ms / 1000, UTC)
         verify = self._trusted.verifier(gateway, "stream", at)
-        key = (gateway, payload[4:12])
         try:
-            return unseal(topic, payload, verify), self._fresh.pop(key, None)
+            return unseal(topic, payload, verify)
         except WireError as error:
             return Refused(Refusal.GARBAGE, gateway, str(error))
         except BadSignature as error:
@@ -227,7 +225,7 @@ class Intake:
             )
             return Refused(Refusal.UNKNOWN_KEY, gateway, f"{text} for its certificate", ask_cert=True)
         try:
-            return unseal(topic, payload, verify), self._fresh.pop(key, None)
+            return unseal(topic, payload, verify)
         except WireError as error:
             return Refused(Refusal.GARBAGE, gateway, str(error))
         except BadSignature as error:

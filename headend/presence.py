@@ -42,7 +42,8 @@ class Presence:
             return Refused(Refusal.GARBAGE, gateway, f"a state of {len(payload)} bytes"), ""
         found = intake.judge_state(gateway, topic, payload, now_ms)
         if isinstance(found, Refused):
-            if found.reason is not Refusal.UNKNOWN_KEY:
+            # One that brings the certificate of another authority is perhaps not for us at all.
+            if found.reason not in (Refusal.UNKNOWN_KEY, Refusal.UNTRUSTED):
                 return found, ""
             self._waiting[gateway] = (topic, payload)
             self._waiting.move_to_end(gateway)

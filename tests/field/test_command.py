@@ -9,12 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from certs.authority import DevAuthority
 from certs.pem import key_pem, write_atomically
+from certs.signing import SigningKey
 from cli.process import Process, portico
 from policies.trust.keys import Algorithm, generate, write
 from simulator.pytest_plugin import Premises, Starter
 from tests.support.controlrig import DEVICE, GATEWAY, KEY, OTHER_KEY, POINT, Rig, rig
 from tests.support.controluplink import Site, uplink
+from tests.support.gateway_double import GatewayDouble
 
 pytestmark = [pytest.mark.field, pytest.mark.timeout(90)]
 PLACE = ("--gateway", GATEWAY, "--device", DEVICE, "--point", POINT)
@@ -152,6 +155,33 @@ async def test_outcomes_of_an_unknown_key_are_not_believed_until_its_certificate
         await gateway.until("restored", told.steps[0]["command"])
         told = await run(site, tmp_path, *shed("1s"), "--certificates", str(site.certs))
         assert (told.code, told.states[-1]) == (0, "restored")
+
+
+async def test_the_retained_state_tells_the_gateways_certificate_to_who_comes_later(
+    site: Site, home: Premises, tmp_path: Path
+) -> None:
+    (tmp_path / "gw").mkdir()
+    key = SigningKey.load(site.certs / f"{GATEWAY}.sign.key", site.certs / f"{GATEWAY}.sign.pem")
+    async with rig(home, tmp_path / "gw") as gateway, uplink(site, gateway, cert=False) as client:
+        client.publish(*GatewayDouble(key, GATEWAY).state(), qos=1, retain=True)
+        told = await run(site, tmp_path, *shed("1s"))
+        assert (told.code, told.states[-1]) == (0, "restored"), told.err
+        watched = await run(site, tmp_path, *shed("1s"), "--no-wait")
+        told = await run(site, tmp_path, "watch", watched.steps[0]["command"], "--gateway", GATEWAY)
+        assert (told.code, told.states[-1]) == (0, "restored"), told.err
+
+
+async def test_a_state_by_a_key_of_another_authority_is_not_believed(
+    site: Site, home: Premises, tmp_path: Path
+) -> None:
+    (tmp_path / "gw").mkdir()
+    other = DevAuthority.create(tmp_path / "other").issue_signer(GATEWAY, role="stream")
+    key = SigningKey.load(other.key_path, other.cert_path)
+    async with rig(home, tmp_path / "gw") as gateway, uplink(site, gateway, cert=False) as client:
+        client.publish(*GatewayDouble(key, GATEWAY).state(), qos=1, retain=True)
+        told = await run(site, tmp_path, *shed("1s"))
+        assert (told.code, told.states) == (1, ["sent"])
+        assert "--certificates" in told.err
 
 
 async def test_the_collector_beside_it_has_every_step_and_status_reads_its_books(

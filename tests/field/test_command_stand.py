@@ -192,6 +192,13 @@ def test_a_shed_is_obeyed_and_put_back_and_every_step_is_in_the_books(operator: 
     assert (again.code, again.states) == (0, told.states[1:])
 
 
+def test_an_operator_without_books_or_certificates_knows_a_gateway_by_its_state(operator: Operator) -> None:
+    config = operator.directory / "operator.toml"
+    config.write_text(config.read_text().partition("[gateways]")[0])
+    told = operator.shed("1s")
+    assert (told.code, told.states[-1]) == (0, "restored"), told.err
+
+
 def test_refusals_come_with_their_reasons(operator: Operator) -> None:
     told = operator.shed("2h", "fun")
     assert (told.code, told.states) == (1, ["sent", "refused"])

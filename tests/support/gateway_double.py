@@ -11,12 +11,12 @@ from pathlib import Path
 
 from certs.authority import DevAuthority
 from certs.signing import SigningKey
-from core.codec import encode_record, encode_stream, row_body, row_bytes, seal
+from core.codec import encode_plain, encode_record, encode_stream, row_body, row_bytes, seal
 from core.ids import new_epoch
 from core.manifest import Group, Manifest, Point, Value, ValueKind
 from core.ownership import Ownership
-from core.records import ManifestRecord, Record, Start, StreamMessage
-from core.topics import Lane, StreamTopic
+from core.records import ManifestRecord, Record, Start, State, StreamMessage
+from core.topics import Lane, StreamTopic, state_topic
 
 ENTITY = "dso.example"
 EVERY_MS = 1000
@@ -135,6 +135,12 @@ class GatewayDouble:
         """A message as it goes to the broker: topic and payload."""
         topic = self.topic(lane)
         return topic, seal(topic, self.body(first, last, rows, records, cert=cert, **header), self.key)
+
+    def state(self, *, cert: bool = True) -> tuple[str, bytes]:
+        """The retained state, which brings the certificate."""
+        topic, der = state_topic(self.gateway), base64.b64encode(self.key.certificate_der).decode()
+        found = State(v=1, gateway=self.gateway, online=True, x={"cert": der} if cert else {})
+        return topic, seal(topic, encode_plain(found), self.key)
 
     def hello(self, last: int = 5, **more: object) -> tuple[str, bytes]:
         """The first message of the epoch: start, manifest, and rows 3..last."""

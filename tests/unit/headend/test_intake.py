@@ -3,6 +3,8 @@
 import base64
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -20,6 +22,7 @@ from core.records import (
     QualityRecord,
     Record,
     Start,
+    State,
     StreamMessage,
 )
 from core.topics import Lane
@@ -53,6 +56,28 @@ def test_message_that_holds_is_accepted_whole(intake: Intake, double: GatewayDou
 def test_certificate_travels_once(intake: Intake, double: GatewayDouble) -> None:
     accepted(intake, double.hello())
     assert accepted(intake, double.more(6, 7)).signer is None
+
+
+def test_a_state_brings_the_certificate_and_the_next_message_keeps_it(
+    intake: Intake, double: GatewayDouble
+) -> None:
+    assert isinstance(intake.judge_state(double.gateway, *double.state(), NOW), State)
+    found = accepted(intake, double.sealed(1, 1, None, [double.start()]))
+    assert found.signer is not None
+    assert found.signer.subject == double.gateway
+
+
+def test_a_state_by_a_key_of_another_authority_makes_nothing_known(
+    intake: Intake, double: GatewayDouble, tmp_path: Path
+) -> None:
+    other = replace(double, key=Keys.create(tmp_path, NOW).stream())
+    judged = intake.judge_state(other.gateway, *other.state(), NOW)
+    assert isinstance(judged, Refused)
+    assert judged.reason is Refusal.UNTRUSTED
+    message = other.sealed(1, 1, None, [other.start()])
+    judged = intake.judge(*message, NOW)
+    assert isinstance(judged, Refused)
+    assert judged.reason is Refusal.UNKNOWN_KEY
 
 
 def test_certificate_of_a_message_that_was_forged_is_kept_with_the_first_good_one(
