@@ -29,10 +29,10 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.demo_control import Ahead, ControlStory
-from cli.demo_evidence import ControlVerdict, judge_control
+from cli.demo_evidence import ControlVerdict, Refusal, judge_control
 from cli.demo_policy import send_policy, sign_policy
 from cli.demo_site import DSO, ESCO, EVERY_S, GATEWAY, OTHER, RELAY, assigned, site
-from cli.demo_story import COUNTED, MEANINGS, Act, Scene, scenes
+from cli.demo_story import COUNTED, MEANINGS, REFUSED_BY, Act, Scene, scenes
 from cli.demo_view import Moment, Picture, Watch, progress
 from cli.evidence import read_books, read_store
 from cli.judge import Verdict, judge
@@ -126,7 +126,8 @@ def command(
         faults = [*unbalanced(verdict), *control.faults]
         if not as_json:
             console.print(summary(verdict))
-            console.print(Text("The books do NOT balance." if faults else "The books balance.", "bold"))
+            console.print(commands(control))
+            console.print(Text(conclusion(unbalanced(verdict), control.faults), "bold"))
         if kept:
             console.print(f"Everything lies in {place}", soft_wrap=True)
         if as_json:
@@ -171,7 +172,7 @@ def run(place: Path, seconds: float, console: Console, *, lines: bool) -> tuple[
         told.say("two owners, each with a collector and books of its own; every part is a process")
         control = guests.enter_context(ControlStory(stand, keys, seconds, told.ahead, told.say))
         play(stand, told, control)
-        settle(stand, told)
+        settle(stand, told, control.state)
         delivered = {one.entity: one.rows() for one in witnesses}
         guests.close()
         stand.stop()
@@ -192,7 +193,7 @@ def play(stand: Stand, told: Run, control: ControlStory) -> None:
         control.advance()
         if told.elapsed_s - shown_s >= LOOK_S:
             shown_s = told.elapsed_s
-            told.show(watch.look(), told.story, told.elapsed_s)
+            told.show(watch.look(control.state), told.story, told.elapsed_s)
         time.sleep(STEP_S)
 
 
@@ -211,16 +212,16 @@ def act(stand: Stand, scene: Scene, told: Run) -> None:
             stand.agent.start()
 
 
-def settle(stand: Stand, told: Run) -> None:
+def settle(stand: Stand, told: Run, command: str) -> None:
     """End the agent in order, and wait until the books hold all that its store holds."""
     watch = Watch(stand)
     told.say("the agent is ended in order, and the books settle")
     deadline = time.monotonic() + SETTLE_S
     stand.agent.stop()
     while not _balanced(stand) and time.monotonic() < deadline:
-        told.show(watch.look(), told.story, told.elapsed_s)
+        told.show(watch.look(command), told.story, told.elapsed_s)
         time.sleep(LOOK_S)
-    told.show(watch.look(), told.story, told.elapsed_s)
+    told.show(watch.look(command), told.story, told.elapsed_s)
 
 
 def _balanced(stand: Stand) -> bool:
@@ -270,6 +271,32 @@ def summary(verdict: Verdict) -> Table:
             f"in its books, of {one.entitled:,} that it owns",
         )
     return table
+
+
+def commands(verdict: ControlVerdict) -> Table:
+    """Return what became of the commands, a line for each."""
+    table = Table(title="What became of the commands", title_justify="left", box=None, pad_edge=False)
+    for name in ("command", "became"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("by")
+    done = {
+        "executed": (verdict.executed, "the simulated relay's own log"),
+        "read_back": (verdict.read_back, "a signed outcome in the company's books"),
+        "restored": (verdict.restored, "both"),
+    }
+    for key, (holds, by) in done.items():
+        table.add_row(key, "yes" if holds else "NO", by)
+    for one in Refusal:
+        codes = ", ".join(verdict.refused.get(one, ()))
+        table.add_row(one.value, codes or "NOT refused", REFUSED_BY[one])
+    return table
+
+
+def conclusion(unbalanced: Sequence[str], disobeyed: Sequence[str]) -> str:
+    """Return the last line for people."""
+    books = "The books do NOT balance" if unbalanced else "The books balance"
+    ended = "not every command ended as it must" if disobeyed else "every command ended as it must"
+    return f"{books}, {'and' if bool(unbalanced) == bool(disobeyed) else 'but'} {ended}."
 
 
 @contextmanager

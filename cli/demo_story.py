@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+from cli.demo_evidence import Refusal
 from cli.demo_site import EVERY_S
 
 
@@ -75,3 +76,12 @@ MEANINGS: Final[dict[str, str]] = {
 
 COUNTED: Final[dict[str, str]] = {"gaps": "ticks", "unreported_gaps": "ticks", "counts_unproved": "answers"}
 """What a key of the summary counts where it is not readings."""
+
+REFUSED_BY: Final[dict[Refusal, str]] = {
+    Refusal.OTHER_ENTITY: "another company's operator, rightly signed",
+    Refusal.WINDOW: "the right one, for some hours later",
+    Refusal.REPLAY: "somebody who heard the right one's bytes",
+    Refusal.FORGED: "somebody who has the company's certificate alone",
+    Refusal.OPT_OUT: "the right one, after portico optout",
+}
+"""Who sent what was refused."""

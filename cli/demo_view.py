@@ -72,6 +72,8 @@ class Moment:
     """Of them, not yet confirmed to the slowest route."""
     parts: tuple[tuple[str, str, bool], ...]
     """Name, state, whether it runs."""
+    command: str = ""
+    """Where the permitted command stands, by the company's books."""
 
 
 class Watch:
@@ -82,8 +84,8 @@ class Watch:
         self._arrivals: deque[tuple[float, int]] = deque()
         self._last = Moment((), 0, 0.0, 0, 0, 0, ())
 
-    def look(self) -> Moment:
-        """Return how everything is now."""
+    def look(self, command: str = "") -> Moment:
+        """Return how everything is now; `command` is where the permitted command stands."""
         last = self._last
         latest = {(one.device, one.point): one for one in last.readings}
         arrived = confirmations = 0
@@ -105,6 +107,7 @@ class Watch:
             stored,
             waiting,
             self._parts(),
+            command,
         )
         return self._last
 
@@ -182,6 +185,7 @@ class Picture:
             Text(f"books {now.arrived:,} readings, {now.rate:.0f}/s"),
             Text(f"confirmations {now.confirmations:,}"),
             Text(f"store {now.stored:,} records, {now.waiting:,} not yet confirmed"),
+            *([Text.assemble("command ", (now.command, "bold magenta"))] if now.command else []),
         ]
         below = [*packed(states, width), *packed(figures, width)]
         told = told_last(self.story, width, max(2, min(STORY_LINES, height // 4)))

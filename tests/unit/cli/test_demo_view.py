@@ -7,7 +7,8 @@ from decimal import Decimal
 import pytest
 from rich.console import Console
 
-from cli.demo import console_for, summary
+from cli.demo import commands, conclusion, console_for, summary
+from cli.demo_evidence import ControlVerdict, Refusal
 from cli.demo_story import COUNTED, MEANINGS, scenes
 from cli.demo_view import SHOWN, Moment, Picture
 from cli.judge import Verdict
@@ -18,6 +19,8 @@ from headend.readings import Reading
 
 STORY = (
     "  0.0 s  two owners, each with a collector and books of its own; every part is a process",
+    "  1.1 s  the gateway holds the policy, signed by two of dso's three, by esco1 and by the customer: ...",
+    "  4.1 s  the same, forged: counted and not answered: bad-signature",
     *(f"{scene.at_s:5.1f} s  {scene.words}" for scene in scenes(60.0)),
 )
 READINGS = tuple(
@@ -42,7 +45,9 @@ MOMENT = Moment(
         ("agent", "pid 1234567, life 2", True),
         ("collector dso", "pid 1234567", True),
         ("collector customer", "pid 1234567", True),
+        ("collector esco1", "pid 1234567", True),
     ),
+    command="dispatched",
 )
 
 
@@ -88,6 +93,35 @@ def test_summary_says_what_each_number_counts_and_fits_a_small_terminal() -> Non
     assert {key: rows[key][2] for key in MEANINGS} == {key: COUNTED.get(key, "readings") for key in MEANINGS}
     assert rows["gaps"][1:3] == ["1,234", "ticks"]
     assert len(output.getvalue().splitlines()) < 24 - 2
+
+
+def test_where_the_command_stands_is_in_the_smallest_view() -> None:
+    assert any("command dispatched" in line for line in drawn(80, 24))
+
+
+def test_the_commands_are_shown_with_their_reasons_in_a_small_terminal() -> None:
+    codes = dict.fromkeys(Refusal, ("some-code",))
+    output = io.StringIO()
+    console = Console(width=80, file=output)
+    console.print(commands(ControlVerdict(True, False, True, {**codes, Refusal.FORGED: ()}, ())))
+    rows = {words[0]: words[1:] for words in map(str.split, output.getvalue().splitlines()) if words}
+    assert (rows["executed"][0], rows["read_back"][0], rows["restored"][0]) == ("yes", "NO", "yes")
+    assert all(rows[one.value][0] == "some-code" for one in Refusal if one is not Refusal.FORGED)
+    assert rows["forged"][:2] == ["NOT", "refused"]
+    assert len(output.getvalue().splitlines()) == 2 + 3 + len(Refusal)
+
+
+@pytest.mark.parametrize(
+    ("unbalanced", "disobeyed", "said"),
+    [
+        ([], [], "The books balance, and every command ended as it must."),
+        (["x"], [], "The books do NOT balance, but every command ended as it must."),
+        ([], ["x"], "The books balance, but not every command ended as it must."),
+        (["x"], ["x"], "The books do NOT balance, and not every command ended as it must."),
+    ],
+)
+def test_the_last_line_says_what_holds(unbalanced: list[str], disobeyed: list[str], said: str) -> None:
+    assert conclusion(unbalanced, disobeyed) == said
 
 
 @pytest.mark.parametrize(("value", "coloured"), [("", True), ("1", False)])
