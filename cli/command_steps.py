@@ -32,6 +32,7 @@ OTHER_CODES: Final = {
     "cancelled": "It was cancelled.",
     "superseded": "Another control of the point took over.",
     "contact-lost": "The gateway heard nothing of the entity for too long.",
+    "hold-lost": "The device's own hold could not be kept up: it has fallen back by itself.",
     "stopped": "The gateway was stopped in order.",
     "restarted": "The gateway was started again, and could not go on with it.",
     "goes-on": "The gateway was started again, and found it as it was.",

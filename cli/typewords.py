@@ -43,6 +43,9 @@ def order_lines(kind: DeviceType) -> Iterator[str]:
             yield f"  guessed: {', '.join(sorted(others))}"
 
 
+_FED = {"contact": "any request", "hold": "writing its register again", "value": "the order again"}
+
+
 def _guess(section: WriteSpec | SenseSpec, key: str) -> str:
     return " (guessed)" if key in section.guessed else ""
 
@@ -59,6 +62,8 @@ def _hold(write: WriteSpec) -> str:
             f", up to {decimal(coil.max)} s in the order itself, "
             f"to coil {coil.address} in counts of {decimal(coil.scale)} s"
         )
+    if write.refresh is not None:
+        words += f", begun anew by {_FED[write.refresh]}"
     if write.hold_if is not None:
         words += f", only while {write.hold_if.point} is {decimal(write.hold_if.value)}"
     return f"{words}; falls back to {write.falls_back_to or 'its default'}"

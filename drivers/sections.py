@@ -89,6 +89,11 @@ class WriteSpec(Noun):
     hold_register: HoldRegister | None = None
     on_for: TimedCoil | None = None
     """For coils with ``hold = "timer"``: what switches on for a time."""
+    refresh: Literal["contact", "hold", "value"] | None = None
+    """What begins the hold anew while a control runs: any request, its register, or the order with it.
+
+    Without it any request does for a watchdog, and nothing for a timer.
+    """
     hold_if: HoldIf | None = None
     """The hold works only while this point shows this value, which is set at commissioning."""
     falls_back_to: str = ""
@@ -113,6 +118,11 @@ class WriteSpec(Noun):
             return True
         steps = _WIDE.remainder(_WIDE.subtract(value, self.min), self.step)
         return self.min <= value <= self.max and steps == 0
+
+    @property
+    def fed_by(self) -> Literal["contact", "hold", "value"] | None:
+        """What begins the hold anew; None where nothing is known to."""
+        return self.refresh or ("contact" if self.hold == "watchdog" else None)
 
     @property
     def limits(self) -> str:
@@ -201,6 +211,10 @@ def write_section_faults(write: WriteSpec) -> Iterator[str]:
             yield '"hold_register" and "on_for" need "hold" to be timer or watchdog'
         if write.falls_back_to or write.hold_if is not None:
             yield '"falls_back_to" and "hold_if" need a "hold": a device without one never falls back'
+    if write.refresh == "contact" and write.hold != "watchdog":
+        yield 'refresh "contact" is for a watchdog: a timer runs out whoever asks'
+    if write.refresh in ("hold", "value") and write.hold_register is None:
+        yield f'refresh "{write.refresh}" needs the "hold_register" that is written again'
     if write.hold == "timer" and (write.hold_register is None) == (write.on_for is None):
         yield 'a hold by timer needs "hold_register", the register that arms it, or "on_for", one of the two'
     if write.hold == "watchdog" and write.on_for is not None:

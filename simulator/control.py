@@ -27,12 +27,22 @@ class Control:
     """The state of one writable point."""
 
     def __init__(
-        self, *, default: Decimal, hold: Hold, fall_back_to: Callable[[], Decimal] | None = None
+        self,
+        *,
+        default: Decimal,
+        hold: Hold,
+        fall_back_to: Callable[[], Decimal] | None = None,
+        fed_by: str | None = None,
     ) -> None:
-        """Begin at the default; without `fall_back_to` that is also what it falls back to."""
+        """Begin at the default; without `fall_back_to` that is also what it falls back to.
+
+        `fed_by` is what begins a running hold anew: `contact`, `hold` or `value` (`WriteSpec.refresh`);
+        without it a request for a watchdog, the register for a timer.
+        """
         self.default: Final = default
         self._fall_back_to: Final = fall_back_to or (lambda: default)
         self.hold: Final = hold
+        self._fed_by: Final = fed_by or ("contact" if hold is Hold.WATCHDOG else "hold")
         self.value = default
         """The order that stands."""
         self.changed_s = 0.0
@@ -49,7 +59,8 @@ class Control:
         """Take a value; a timer starts anew with what its register says."""
         self._become(value, now_s)
         if self.hold is Hold.TIMER:
-            self._preset_s = self.hold_s(now_s) if self.active else 0.0
+            preset_s = self._preset_s if self._fed_by == "value" else self.hold_s(now_s)
+            self._preset_s = preset_s if self.active else 0.0
             self._until_s = None
         self._arm(now_s)
         self.settle(now_s)
@@ -62,13 +73,15 @@ class Control:
     def write_hold(self, seconds: float, now_s: float) -> None:
         """Set the hold register; while a hold runs, this extends or shortens it."""
         self._preset_s = seconds
+        if self._fed_by == "value" and self._until_s is not None:
+            return
         self._until_s = None
         self._arm(now_s)
         self.settle(now_s)
 
     def feed(self, now_s: float) -> None:
         """Note that a request reached the device; only a watchdog cares."""
-        if self.hold is Hold.WATCHDOG:
+        if self.hold is Hold.WATCHDOG and self._fed_by == "contact":
             self._arm(now_s)
 
     def settle(self, now_s: float) -> bool:

@@ -71,6 +71,7 @@ class Orders:
                 default=write.default,
                 hold=Hold(write.hold),
                 fall_back_to=partial(self._safe_value, point.name, write),
+                fed_by=write.fed_by,
             )
             for point, write in writable
         }

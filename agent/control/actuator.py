@@ -5,24 +5,31 @@ write repeated says so by calling again.  Relies on `drivers.modbus.writes` for 
 when, and whether (`agent.control.commander`).
 """
 
+import math
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Final
+from typing import Final, Literal
 
 from agent.commandlane import CommandLane
 from agent.config_models import Config
 from agent.config_rules import Types
-from core.errors import FieldError, PorticoError
+from agent.refusing import BY_GATEWAY
+from core.errors import FieldError, PorticoError, Refused
 from drivers.modbus.link import TIMEOUT_S, ControlLink, reason_of
 from drivers.modbus.plan import plan
 from drivers.modbus.values import GroupDecoder
-from drivers.modbus.writes import Write, send, writes_of
+from drivers.modbus.writes import Write, hold_write, send, writes_of
 from drivers.points import PointType
 from policies.facts import TypeLimits
 
 LOOK_S: Final = (1.0, 10.0)
 """A lock is looked at as often as its device is polled, but not more often, nor more seldom, than this."""
+
+
+WATCHDOG_S: Final = Decimal(60)
+"""The longest time-out that is set of a watchdog which any request feeds, ours: so long after the gateway
+fell silent the device falls back, and an agent that starts again meanwhile finds its controls."""
 
 
 class LockedOut(PorticoError):
@@ -55,6 +62,8 @@ class Actuator:
     """The point that shows the local lock of the device; None where it has none."""
     look_s: float = LOOK_S[0]
     """How often the lock is looked at while a control runs."""
+    asks: PointType | None = None
+    """What is read where any request feeds a watchdog."""
 
     @property
     def default(self) -> Decimal:
@@ -89,7 +98,40 @@ class Actuator:
         bounds = write.hold_register or write.on_for
         assert bounds is not None
         shortest = write.hold_register.min if write.hold_register is not None else bounds.scale
-        return max(shortest, min(bounds.max, Decimal(int(remaining_s))))
+        longest = min(bounds.max, WATCHDOG_S) if write.fed_by == "contact" else bounds.max
+        return max(shortest, min(longest, Decimal(int(remaining_s))))
+
+    @property
+    def fed_by(self) -> Literal["contact", "hold", "value"] | None:
+        """What begins the device's hold anew while a control runs; None where nothing is known to."""
+        assert self.point.write is not None
+        return self.point.write.fed_by
+
+    @property
+    def hold_place(self) -> tuple[str, str] | None:
+        """The device's register that arms its hold; None where it has none."""
+        assert self.point.write is not None
+        register = self.point.write.hold_register
+        return None if register is None else (self.device, f"holding:{register.address}")
+
+    def too_long(self, length_s: float) -> bool:
+        """Tell whether a control is longer than the device holds, and nothing would prolong that."""
+        longest = self._longest_hold
+        return longest is not None and self.fed_by is None and int(length_s) > longest
+
+    def refreshes(self, length_s: float) -> int:
+        """Return how often at most the hold is written again in a control of that length."""
+        longest = self._longest_hold
+        if longest is None or self.fed_by not in ("hold", "value") or length_s <= longest:
+            return 0
+        return math.ceil(length_s / (float(longest) / 2))
+
+    @property
+    def _longest_hold(self) -> Decimal | None:
+        write = self.point.write
+        assert write is not None
+        bounds = write.hold_register or write.on_for
+        return None if bounds is None else bounds.max
 
     def registers(self, value: Decimal, hold_s: Decimal | None) -> tuple[str, ...]:
         """Return the registers that an order writes; ``ValueError`` when it cannot be given."""
@@ -135,6 +177,42 @@ class Actuator:
             await self._send(link, writes)
 
         await lane.take(act)
+
+    def refreshed(self, value: Decimal, hold_s: Decimal) -> tuple[Write, ...]:
+        """Return what has to be written so that the hold begins anew."""
+        assert self.point.write is not None
+        register = self.point.write.hold_register
+        assert register is not None, "the type's faults see to that"
+        return (
+            (hold_write(register, hold_s),) if self.fed_by == "hold" else writes_of(self.point, value, hold_s)
+        )
+
+    async def refresh(self, lane: CommandLane, writes: tuple[Write, ...], still: Callable[[], bool]) -> bool:
+        """Begin the hold anew if the control still runs, and is not locked out, when its turn has come."""
+
+        async def act(link: ControlLink) -> bool:
+            if not still() or (self.lock is not None and await self._locked(link) is not False):
+                return False
+            await self._send(link, writes)
+            return True
+
+        try:
+            return await lane.take(act)
+        except FieldError:
+            return False
+
+    async def contact(self, lane: CommandLane) -> bool:
+        """Ask the device for something, which is what its watchdog waits for; tell whether it answered."""
+        if self.asks is None:
+            return False
+        [request] = plan((self.asks,))
+        try:
+            await lane.take(lambda link: link.read(self.unit_id, request, self.timeout_s, self.pause_s))
+        except Refused as error:
+            return error.code not in BY_GATEWAY
+        except FieldError:
+            return False
+        return True
 
     async def _send(self, link: ControlLink, writes: tuple[Write, ...]) -> None:
         for one in writes:
@@ -210,4 +288,5 @@ def actuators(config: Config, types: Types) -> Iterator[Actuator]:
                     line.pause.s,
                     None if lock is None else by_name[lock.point],
                     max(LOOK_S[0], min(device.every.s, LOOK_S[1])),
+                    next((one for one in (feedback, point, *found.told) if one and one.readable), None),
                 )

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Final
 
 from agent.control.actuator import Actuator, LockedOut, Shown
-from agent.control.desk import Desk
+from agent.control.desk import Armed, Desk
 from agent.control.life import TOUCHED, Control, State
 from agent.control.tending import Tending
 from core.errors import FieldError
@@ -156,7 +156,10 @@ class Course:
         except ValueError as error:
             await self._step(State.REFUSED, "value-range", str(error))
             return
-        self._until = self._desk.clock.mono() + length_s
+        now = self._desk.clock.mono()
+        self._until = now + length_s
+        if actuator.hold_place is not None and hold_s is not None:
+            self._desk.armed[actuator.hold_place] = Armed(float(hold_s), now)
         failed = text = ""
         try:
             dispatched = partial(self._step, State.DISPATCHED, writes=registers)
@@ -192,13 +195,17 @@ class Course:
 
     async def _hold(self) -> None:
         mono = self._desk.clock.mono
-        tending = Tending(self.actuator, self._lane, mono)
+        tending = Tending(self.actuator, self._desk, self.control.value, self._left)
         while self._until > mono():
             why = await tending.tend()
             if why:
                 self.end(why)
             if await self._ended_within(min(self._until - mono(), TEND_S)):
                 return
+
+    def _left(self) -> float:
+        """Return for how many seconds the control still lasts; 0 once it is to end."""
+        return 0.0 if self._stop.is_set() else self._until - self._desk.clock.mono()
 
     async def _ended_within(self, seconds: float) -> bool:
         try:

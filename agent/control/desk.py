@@ -8,7 +8,7 @@ import logging
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from agent.clock import Clock
 from agent.commandlane import CommandLane
@@ -22,6 +22,14 @@ from policies.forms import number_text
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 ChangedAt = Callable[[str, str], int]
+
+
+class Armed(NamedTuple):
+    """A hold that was begun."""
+
+    seconds: float
+    at: float
+    """Monotonic."""
 
 
 class Desk:
@@ -49,6 +57,8 @@ class Desk:
         self.alarm = on_alarm
         self.changed: dict[tuple[str, str], int] = {}
         """When the gateway last wrote to a (device, point)."""
+        self.armed: dict[tuple[str, str], Armed] = {}
+        """What the hold register of a device was set to last, by device and register; points share some."""
         self._store = store
         self._published = published
 
@@ -87,6 +97,15 @@ class Desk:
         """Tell whether none of some registers was written ``most`` times today."""
         now = self.clock.now_ms()
         return await self.call(lambda db: wear.used(db, device, registers, now) < most)
+
+    async def take_room(self, device: str, registers: Sequence[str], most: int) -> bool:
+        """Count a write of some registers before it is made; False: it must not be."""
+        now = self.clock.now_ms()
+        try:
+            return await self.call(lambda db: wear.take(db, device, registers, most, now))
+        except StoreError as error:
+            log.error("a write of %s could not be counted, so it is not made: %s", device, error)
+            return False
 
     async def counted(self, device: str, registers: Sequence[str]) -> None:
         """Count what was written to put a device back; what cannot be counted delays nothing."""

@@ -23,6 +23,7 @@ from agent.control.contacts import Contacts
 from agent.control.course import Course
 from agent.control.courses import Courses
 from agent.control.desk import Desk
+from agent.control.fitness import unfit
 from agent.control.inbox import Arrival, Inbox
 from agent.control.inforce import InForce
 from agent.control.life import Control, State
@@ -273,9 +274,11 @@ class Taker:
             changed_ms=now,
             spread_s=plan.random_end_s,
         )
-        if control.begin_ms // wear.DAY_MS == now // wear.DAY_MS and (code := await self._unfit(control)):
-            await self._refuse(command, (code,), admitted=True)
-            return
+        if wear.day(control.begin_ms) == wear.day(now):
+            code = await unfit(self._desk, actuator, control, self.memory.born_ms)
+            if code:
+                await self._refuse(command, (code,), admitted=True)
+                return
         await self._desk.call(lambda db: journal.accept(db, control, plan.reserve))
         for one in plan.reserve:
             before = self._used.get(one.period, Used(0, 0))
@@ -307,21 +310,9 @@ class Taker:
             return _codes(decision)
         if decision.plan is not None and self._silent_too_long(decision.plan, control.entity):
             return ("no-contact",)
-        code = await self._unfit(control)
+        actuator = self._actuators[control.device, control.point]
+        code = await unfit(self._desk, actuator, control, self.memory.born_ms)
         return (code,) if code else ()
-
-    async def _unfit(self, control: Control) -> str:
-        """Return a code why the device itself is not fit for a control that begins now."""
-        actuator, now = self._actuators[control.device, control.point], self._desk.clock.now_ms()
-        try:
-            hold_s = actuator.hold_s((control.end_ms - control.begin_ms) / 1000)
-            registers = actuator.registers(control.value, hold_s)
-        except ValueError:
-            return "value-range"
-        lost_today = self.memory.born_ms // wear.DAY_MS == now // wear.DAY_MS
-        if lost_today or not await self._desk.has_room(control.device, registers, actuator.most_writes):
-            return "write-budget"
-        return ""
 
     def _beside(self, control: Control) -> list[Control]:
         """Return the other controls; its own budget is reserved already, and theirs do not take it away."""

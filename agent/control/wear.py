@@ -12,12 +12,17 @@ from typing import Final
 DAY_MS: Final = 86_400_000
 
 
+def day(at_ms: int) -> int:
+    """Return the day of an instant, UTC, since 1970."""
+    return at_ms // DAY_MS
+
+
 def used(db: sqlite3.Connection, device: str, registers: Sequence[str], now_ms: int) -> int:
     """Return how often the one of some registers that was written most was written today."""
     marks = ",".join("?" * len(registers))
     row = db.execute(
         f"SELECT max(writes) FROM wear WHERE device = ? AND day >= ? AND register IN ({marks})",
-        (device, now_ms // DAY_MS, *registers),
+        (device, day(now_ms), *registers),
     ).fetchone()
     return int(row[0] or 0)
 
@@ -27,5 +32,13 @@ def count(db: sqlite3.Connection, device: str, registers: Sequence[str], now_ms:
     db.executemany(
         "INSERT INTO wear VALUES (?, ?, ?, 1) ON CONFLICT DO UPDATE SET "
         "writes = CASE WHEN excluded.day > day THEN 1 ELSE writes + 1 END, day = max(day, excluded.day)",
-        [(device, register, now_ms // DAY_MS) for register in registers],
+        [(device, register, day(now_ms)) for register in registers],
     )
+
+
+def take(db: sqlite3.Connection, device: str, registers: Sequence[str], most: int, now_ms: int) -> bool:
+    """Count one write of each of some registers where none was written ``most`` times; tell whether."""
+    if used(db, device, registers, now_ms) >= most:
+        return False
+    count(db, device, registers, now_ms)
+    return True

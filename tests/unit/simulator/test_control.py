@@ -107,3 +107,22 @@ def test_without_power_an_order_and_what_is_left_of_its_timer_are_forgotten(hold
     assert not switch.settle(1e9)
     assert switch.hold_s(110.0) == (60.0 if hold is not Hold.TIMER else 0.0)
     assert not switch.lose(111.0)
+
+
+def test_a_timer_that_wants_its_order_again_is_not_prolonged_by_its_register_alone() -> None:
+    relay = Control(default=OFF, hold=Hold.TIMER, fed_by="value")
+    relay.write_hold(10, 100.0)
+    relay.write(ON, 100.0)
+    relay.write_hold(10, 105.0)
+    assert relay.hold_s(105.0) == 5
+    relay.write(ON, 106.0)
+    assert relay.hold_s(106.0) == 10
+    assert relay.settle(116.0)
+
+
+def test_a_watchdog_that_wants_its_register_again_is_not_fed_by_any_request() -> None:
+    charger = Control(default=OFF, hold=Hold.WATCHDOG, fed_by="hold")
+    charger.write_hold(10, 100.0)
+    charger.write(ON, 100.0)
+    charger.feed(109.0)
+    assert charger.settle(110.0)

@@ -41,3 +41,8 @@ def test_a_clock_that_is_set_back_gives_no_new_day(db: sqlite3.Connection) -> No
     wear.count(db, "relay", ["coil:0"], NOON - DAY)
     assert wear.used(db, "relay", ["coil:0"], NOON - DAY) == 4
     assert wear.used(db, "relay", ["coil:0"], NOON) == 4
+
+
+def test_no_more_than_the_most_is_taken(db: sqlite3.Connection) -> None:
+    assert [wear.take(db, "relay", ["coil:0"], 2, NOON) for _ in range(3)] == [True, True, False]
+    assert wear.used(db, "relay", ["coil:0"], NOON) == 2
