@@ -1,185 +1,223 @@
-"""`python -m tests.mutants FILE... --tests TEST...`: changes one thing at a time, tells what no test sees.
+"""`python -m tests.mutants`: changes one thing at a time in what decides and believes; tells what no test sees.
 
-Each mutant is one comparison turned, one *and* made *or*, one *not* taken away, one number or truth changed,
-one sum made a difference.  The tests run on a copy of the checkout, so that nothing here changes.
-A survivor is printed with its place and has to be killed by a test, or explained where it is equivalent.
+A survivor has to be killed by a test, or stand in `tests/support/mutation/equivalent.toml` with the reason why
+no test can see it; an entry there that no longer applies is told too.  A run goes on where it was stopped:
+verdicts are kept in `var/mutants/`, those of survivors until a test or a module changes.
 
-Not here: keeping a list of survivors, and deciding which are equivalent.
+Relies on `tests.support.mutation`.  Not here: the modules of the field and the store.
 """
 
 import argparse
-import ast
-import copy
+import hashlib
 import json
+import os
 import random
-import shutil
-import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
-ROOT = Path(__file__).resolve().parent.parent
-LEFT_OUT = shutil.ignore_patterns(".git", ".venv", "var", ".cache", "__pycache__", ".hypothesis", ".*_cache")
-TURNED: dict[type[ast.cmpop], type[ast.cmpop]] = {
-    ast.Lt: ast.LtE,
-    ast.LtE: ast.Lt,
-    ast.Gt: ast.GtE,
-    ast.GtE: ast.Gt,
-    ast.Eq: ast.NotEq,
-    ast.NotEq: ast.Eq,
-    ast.Is: ast.IsNot,
-    ast.IsNot: ast.Is,
-    ast.In: ast.NotIn,
-    ast.NotIn: ast.In,
-}
-SECONDS = 120.0
+from tests.support.mutation.changes import Change, changes_of
+from tests.support.mutation.known import no_longer, read_known
+from tests.support.mutation.runs import ROOT, SURVIVED, Runner, Survey, read_survey, surveyed
 
-
-class Mutant(NamedTuple):
-    """One changed file."""
-
-    path: str
-    line: int
-    what: str
-    source: str
-
-
-def mutants_of(path: str, source: str) -> Iterator[Mutant]:
-    """Yield every mutant of a file."""
-    tree = ast.parse(source)
-    count = sum(1 for _ in _changes(tree))
-    for number in range(count):
-        changed = copy.deepcopy(tree)
-        for position, (node, what, change) in enumerate(_changes(changed)):
-            if position == number:
-                change()
-                yield Mutant(path, getattr(node, "lineno", 0), what, ast.unparse(changed))
-                break
-
-
-def _changes(tree: ast.AST) -> Iterator[tuple[ast.AST, str, "_Change"]]:
-    for node in ast.walk(tree):
-        match node:
-            case ast.Compare(ops=ops):
-                for position, op in enumerate(ops):
-                    turned = TURNED[type(op)]
-                    yield node, f"{type(op).__name__} -> {turned.__name__}", _Set(ops, position, turned())
-            case ast.BoolOp(op=op):
-                other: ast.boolop = ast.Or() if isinstance(op, ast.And) else ast.And()
-                yield node, f"{type(op).__name__} -> {type(other).__name__}", _Attribute(node, "op", other)
-            case ast.UnaryOp(op=ast.Not()):
-                yield node, "not taken away", _Drop(node)
-            case ast.BinOp(op=ast.Add()):
-                yield node, "Add -> Sub", _Attribute(node, "op", ast.Sub())
-            case ast.BinOp(op=ast.Sub()):
-                yield node, "Sub -> Add", _Attribute(node, "op", ast.Add())
-            case ast.Call(func=ast.Name(id="max" | "min" as name)):
-                other_name = "min" if name == "max" else "max"
-                yield node, f"{name} -> {other_name}", _Attribute(node.func, "id", other_name)
-            case ast.Call(func=ast.Name(id="any" | "all" as name)):
-                other_name = "all" if name == "any" else "any"
-                yield node, f"{name} -> {other_name}", _Attribute(node.func, "id", other_name)
-            case ast.Constant(value=bool(value)):
-                yield node, f"{value} -> {not value}", _Attribute(node, "value", not value)
-            case ast.Constant(value=int(value)):
-                yield node, f"{value} -> {value + 1}", _Attribute(node, "value", value + 1)
-
-
-class _Change:
-    def __call__(self) -> None:
-        raise NotImplementedError
-
-
-class _Set(_Change):
-    def __init__(self, items: list[ast.cmpop], position: int, value: ast.cmpop) -> None:
-        self._items, self._position, self._value = items, position, value
-
-    def __call__(self) -> None:
-        self._items[self._position] = self._value
-
-
-class _Attribute(_Change):
-    def __init__(self, node: ast.AST, name: str, value: object) -> None:
-        self._node, self._name, self._value = node, name, value
-
-    def __call__(self) -> None:
-        setattr(self._node, self._name, self._value)
-
-
-class _Drop(_Change):
-    """Take a *not* away by writing it twice."""
-
-    def __init__(self, node: ast.UnaryOp) -> None:
-        self._node = node
-
-    def __call__(self) -> None:
-        self._node.operand = ast.UnaryOp(ast.Not(), self._node.operand)
-
-
-def survives(mutant: Mutant, tree: Path, tests: Sequence[str]) -> bool:
-    """Run the tests on a copy with one change; tell whether all of them pass."""
-    path = tree / mutant.path
-    original = path.read_text("utf-8")
-    path.write_text(mutant.source, "utf-8")
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
-    try:
-        run = subprocess.run(command, cwd=tree, capture_output=True, timeout=SECONDS, check=False)
-    except subprocess.TimeoutExpired:
-        return False
-    finally:
-        path.write_text(original, "utf-8")
-    return run.returncode == 0
+TRUST = [
+    "policies/trust/agreement.py",
+    "policies/trust/assignment.py",
+    "policies/trust/bounds.py",
+    "policies/trust/bundle.py",
+    "policies/trust/dsse.py",
+    "policies/trust/fetching.py",
+    "policies/trust/floor.py",
+    "policies/trust/folder.py",
+    "policies/trust/freshness.py",
+    "policies/trust/generations.py",
+    "policies/trust/held.py",
+    "policies/trust/inforce.py",
+    "policies/trust/instants.py",
+    "policies/trust/refusals.py",
+    "policies/trust/spool.py",
+    "policies/trust/verified.py",
+]
+"""What a gateway believes, and what becomes of it; not what the utility's own tools do."""
+DECIDE = [
+    "policies/assignment.py",
+    "policies/budgets.py",
+    "policies/conditions.py",
+    "policies/decide.py",
+    "policies/facts.py",
+    "policies/general.py",
+    "policies/grant.py",
+    "policies/policy.py",
+    "policies/question.py",
+    "policies/roster.py",
+    "policies/rulebook.py",
+    "policies/when.py",
+]
+NEAR: dict[str, list[str]] = {}
+TESTS = ["tests/unit/policies", "tests/unit/agent/policy"]
+FEW = 60
+"""So many are faster done without finding out first which tests reach them."""
+KEPT = ROOT / "var" / "mutants"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print survivors as they are found, and one JSON object at the end."""
-    parser = argparse.ArgumentParser(prog="python -m tests.mutants")
-    parser.add_argument("files", nargs="+", help="modules to change, from the root of the checkout")
-    parser.add_argument("--tests", nargs="+", required=True, help="what pytest runs, fastest first")
-    parser.add_argument("--at-most", type=int, default=0, help="draw so many at random; 0: all")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--workers", type=int, default=1)
-    options = parser.parse_args(argv)
-    found = [one for name in options.files for one in mutants_of(name, (ROOT / name).read_text("utf-8"))]
-    if options.at_most:
-        found = random.Random(options.seed).sample(found, min(options.at_most, len(found)))
+    """Print survivors and the figures; 1 when a survivor has no reason or a reason no survivor."""
+    options = _options(argv)
+    paths = options.module or [*TRUST, *DECIDE]
+    sources = {path: (ROOT / path).read_text("utf-8") for path in paths}
+    changes = [change for path in paths for change in changes_of(path, sources[path])]
+    known = {one.key: one for one in read_known()}
+    every = list(changes)
+    if options.sample:
+        unlisted = [one for one in changes if one.key not in known]
+        changes = random.Random(options.seed).sample(unlisted, min(options.sample, len(unlisted)))
     begun = time.monotonic()
-    survivors: list[Mutant] = []
-    with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
-        trees = [Path(folder) / str(number) for number in range(options.workers)]
-        for tree in trees:
-            shutil.copytree(ROOT, tree, ignore=LEFT_OUT)
-        if not survives(
-            Mutant(found[0].path, 0, "", (ROOT / found[0].path).read_text("utf-8")), trees[0], options.tests
-        ):
-            print("the tests fail without any change", file=sys.stderr)
-            return 2
+    books = _Books(sources, fresh=options.fresh, tests=options.tests)
+    todo = [one for one in changes if books.killer(one) is None]
+    if todo:
+        survey = books.survey(paths, run=len(todo) > FEW)
+        Runner(survey, sources, options.workers, books.note(len(todo), options.quiet)).run(todo)
+        books.read()
+    killed = {one.key for one in changes if books.killer(one)}
+    survivors = [one for one in changes if one.key not in killed]
+    unexplained = [one for one in survivors if one.key not in known]
+    stale = no_longer(list(known.values()), every, killed)
+    figures = _figures(changes, killed, set(known))
+    figures["stale"] = len(stale)
+    figures["seconds"] = round(time.monotonic() - begun)
+    if options.json:
+        print(json.dumps(figures))
+    else:
+        _show(figures)
+    for one in unexplained:
+        print(f"{one.path}:{one.first}: {one.within}: {one.what}", file=sys.stderr)
+    for sentence in stale:
+        print(f"equivalent.toml: {sentence}", file=sys.stderr)
+    return 1 if unexplained or stale else 0
 
-        def work(number: int) -> None:
-            for mutant in found[number :: len(trees)]:
-                if survives(mutant, trees[number], options.tests):
-                    survivors.append(mutant)
-                    print(f"{mutant.path}:{mutant.line}: {mutant.what}", flush=True)
 
-        with ThreadPoolExecutor(len(trees)) as pool:
-            for done in [pool.submit(work, number) for number in range(len(trees))]:
-                done.result()
-    share = len(survivors) / len(found)
-    print(
-        json.dumps(
-            {
-                "mutants": len(found),
-                "survivors": len(survivors),
-                "share": round(share, 3),
-                "seconds": round(time.monotonic() - begun),
-            }
+def _options(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--module", action="append", help="a module to change, from the root; may stand often")
+    parser.add_argument("--tests", nargs="+", default=TESTS, help="what pytest runs")
+    parser.add_argument("--sample", type=int, default=0, help="draw so many at random; 0: all")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--fresh", action="store_true", help="believe no verdict of an earlier run")
+    parser.add_argument("--quiet", action="store_true", help="no progress")
+    parser.add_argument("--json", action="store_true")
+    return parser.parse_args(argv)
+
+
+class _Books:
+    """The verdicts so far, over runs."""
+
+    def __init__(self, sources: dict[str, str], *, fresh: bool, tests: Sequence[str]) -> None:
+        self._tests = list(tests)
+        self._sources = {path: _digest(source.encode()) for path, source in sources.items()}
+        files = [path for test in tests for path in _files(ROOT / test)]
+        code = [path for package in ("core", "policies", "agent") for path in _files(ROOT / package)]
+        parts = [f"{path}\0".encode() + path.read_bytes() for path in sorted({*files, *code})]
+        self._world = _digest(b"".join(parts))
+        self._path = KEPT / "verdicts.jsonl"
+        self._found: dict[str, str] = {}
+        KEPT.mkdir(parents=True, exist_ok=True)
+        if fresh:
+            self._path.unlink(missing_ok=True)
+        self.read()
+
+    def read(self) -> None:
+        """Read what is kept."""
+        lines = self._path.read_text("utf-8").splitlines() if self._path.exists() else []
+        self._found = {one["key"]: one["killer"] for line in lines if (one := json.loads(line))}
+
+    def killer(self, change: Change) -> str | None:
+        """Return what killed a change, SURVIVED when nothing did, None when nobody has tried."""
+        killer = self._found.get(self._key(change))
+        return self._found.get(self._key(change) + self._world) if killer is None else killer
+
+    def note(self, total: int, quiet: bool) -> "_Note":
+        """Return what keeps verdicts as they come."""
+        return _Note(self, total, quiet)
+
+    def keep(self, change: Change, killer: str) -> None:
+        """Write a verdict down."""
+        key = self._key(change) if killer else self._key(change) + self._world
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"key": key, "killer": killer, "what": f"{change.path}:{change.first}"}) + "\n")
+
+    def survey(self, paths: Sequence[str], *, run: bool) -> Survey:
+        """Return what the tests reach, found out anew when anything changed."""
+        kind = "reached" if run else "collected"
+        name = _digest(json.dumps([self._world, *sorted(paths), *self._tests]).encode())
+        path = KEPT / f"{kind}-{name}.json"
+        if not path.exists():
+            for old in KEPT.glob(f"{kind}-*.json"):
+                old.unlink()
+            surveyed(paths, self._tests, path, run=run)
+        return replace(read_survey(path), near=NEAR)
+
+    def _key(self, change: Change) -> str:
+        return _digest(json.dumps([self._sources[change.path], *change.key]).encode())
+
+
+class _Note:
+    def __init__(self, books: _Books, total: int, quiet: bool) -> None:
+        self._books, self._total, self._quiet = books, total, quiet
+        self._counts: Counter[str] = Counter()
+
+    def __call__(self, change: Change, killer: str) -> None:
+        self._books.keep(change, killer)
+        self._counts["killed" if killer else "survived"] += 1
+        if not self._quiet and (self._counts.total() % 50 == 0 or not killer):
+            told = f"{change.path}:{change.first}: {change.what}" if killer == SURVIVED else ""
+            print(f"{self._counts.total()}/{self._total} {told}", file=sys.stderr, flush=True)
+
+
+def _files(path: Path) -> list[Path]:
+    return [path] if path.is_file() else sorted(path.rglob("*.py"))
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _figures(
+    changes: Sequence[Change], killed: set[tuple[str, str, str, str]], known: set[tuple[str, str, str, str]]
+) -> dict[str, object]:
+    modules = {}
+    for path in sorted({one.path for one in changes}):
+        modules[path] = _counts([one for one in changes if one.path == path], killed, known)
+    return {**_counts(changes, killed, known), "modules": modules}
+
+
+def _counts(
+    changes: Sequence[Change], killed: set[tuple[str, str, str, str]], known: set[tuple[str, str, str, str]]
+) -> dict[str, object]:
+    survived = [one for one in changes if one.key not in killed]
+    equivalent = sum(one.key in known for one in survived)
+    return {
+        "mutants": len(changes),
+        "killed": len(changes) - len(survived),
+        "equivalent": equivalent,
+        "unexplained": len(survived) - equivalent,
+        "survived_percent": round(100 * len(survived) / max(1, len(changes)), 1),
+    }
+
+
+def _show(figures: dict[str, object]) -> None:
+    modules = figures["modules"]
+    assert isinstance(modules, dict)
+    print(f"{'module':34} {'mutants':>8} {'killed':>8} {'equivalent':>11} {'unexplained':>12} {'survived':>9}")
+    for path, one in [*modules.items(), ("all", figures)]:
+        print(
+            f"{path:34} {one['mutants']:8} {one['killed']:8} {one['equivalent']:11} {one['unexplained']:12} "
+            f"{one['survived_percent']:7} %"
         )
-    )
-    return 0
+    print(f"{figures['seconds']} s")
 
 
 if __name__ == "__main__":
