@@ -1,7 +1,7 @@
-"""`python -m tests.mutants`: changes one thing at a time in what decides and believes; tells what no test sees.
+"""`python -m tests.mutants`: changes one thing at a time in the rules, and tells what no test sees.
 
-A survivor has to be killed by a test, or stand in `tests/support/mutation/equivalent.toml` with the reason why
-no test can see it; an entry there that no longer applies is told too.  A run goes on where it was stopped:
+A survivor has to be killed by a test, or stand in `tests/support/mutation/equivalent.toml` with the reason
+why no test can see it; an entry there that no longer applies is told too. A run goes on where it was stopped:
 verdicts are kept in `var/mutants/`, those of survivors until a test or a module changes.
 
 Relies on `tests.support.mutation`.  Not here: the modules of the field and the store.
@@ -100,8 +100,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--module", action="append", help="a module to change, from the root; may stand often")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.mutants", description=(__doc__ or "").partition("\n")[0]
+    )
+    parser.add_argument(
+        "--module", action="append", help="a module to change, from the root; may stand often"
+    )
     parser.add_argument("--tests", nargs="+", default=TESTS, help="what pytest runs")
     parser.add_argument("--sample", type=int, default=0, help="draw so many at random; 0: all")
     parser.add_argument("--seed", type=int, default=1)
@@ -147,7 +151,9 @@ class _Books:
         """Write a verdict down."""
         key = self._key(change) if killer else self._key(change) + self._world
         with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"key": key, "killer": killer, "what": f"{change.path}:{change.first}"}) + "\n")
+            file.write(
+                json.dumps({"key": key, "killer": killer, "what": f"{change.path}:{change.first}"}) + "\n"
+            )
 
     def survey(self, paths: Sequence[str], *, run: bool) -> Survey:
         """Return what the tests reach, found out anew when anything changed."""
@@ -211,7 +217,9 @@ def _counts(
 def _show(figures: dict[str, object]) -> None:
     modules = figures["modules"]
     assert isinstance(modules, dict)
-    print(f"{'module':34} {'mutants':>8} {'killed':>8} {'equivalent':>11} {'unexplained':>12} {'survived':>9}")
+    print(
+        f"{'module':34} {'mutants':>8} {'killed':>8} {'equivalent':>11} {'unexplained':>12} {'survived':>9}"
+    )
     for path, one in [*modules.items(), ("all", figures)]:
         print(
             f"{path:34} {one['mutants']:8} {one['killed']:8} {one['equivalent']:11} {one['unexplained']:12} "

@@ -19,6 +19,7 @@ from policies.trust.refusals import PolicyRefused, Why
 _LONG_AGO: Final = (1980, 1, 1, 0, 0, 0)
 _DIRECTORY_ENTRY: Final = b"PK\x01\x02"
 _ENCRYPTED: Final = 0x1
+_SMALLEST: Final = 9
 _PLAIN_OR_DEFLATED: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
@@ -27,14 +28,13 @@ def pack(files: Mapping[str, bytes]) -> bytes:
     if len(files) > MOST_FILES or sum(map(len, files.values())) > LONGEST_TOTAL:
         raise ValueError(f"a bundle holds at most {MOST_FILES} files and {LONGEST_TOTAL} bytes")
     out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+    with zipfile.ZipFile(out, "w") as archive:
         for name in sorted(files):
             if not is_repository_name(name) or len(files[name]) > longest(name):
                 raise ValueError(f"{name} is no file of a bundle, or too large")
             entry = zipfile.ZipInfo(name, _LONG_AGO)
-            entry.compress_type = zipfile.ZIP_DEFLATED
             entry.external_attr = 0o644 << 16
-            archive.writestr(entry, files[name])
+            archive.writestr(entry, files[name], zipfile.ZIP_DEFLATED, _SMALLEST)
     if out.tell() > LONGEST_BUNDLE:
         raise ValueError(f"the bundle has {out.tell()} bytes, at most {LONGEST_BUNDLE} can be delivered")
     return out.getvalue()

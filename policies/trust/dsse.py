@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from securesystemslib.dsse import Envelope
+from securesystemslib.exceptions import VerificationError
 from securesystemslib.signer import Key, Signer
 
 from policies.trust.refusals import PolicyRefused, Why, translated
@@ -50,8 +51,20 @@ def unseal(raw: bytes, kind: str, keys: Mapping[str, Key], longest: int, what: s
         usable = [key for key in keys.values() if key.scheme in SCHEMES]
         if not usable:
             raise PolicyRefused(Why.UNSIGNED, f"{what}: there is no key that may sign it")
-        signed = envelope.verify(usable, 1)
-    return Opened(envelope.payload, frozenset(signed))
+        # Each key by itself: the library stops at the first signature that is enough, so that the order in
+        # which somebody put them would say who signed.
+        signed = frozenset(key.keyid for key in usable if _has_signed(envelope, key))
+        if not signed:
+            raise PolicyRefused(Why.UNSIGNED, f"{what} is signed by no key that may")
+    return Opened(envelope.payload, signed)
+
+
+def _has_signed(envelope: Envelope, key: Key) -> bool:
+    try:
+        envelope.verify([key], 1)
+    except VerificationError:
+        return False
+    return True
 
 
 def keys_in(document: bytes | None, what: str) -> dict[str, Key]:

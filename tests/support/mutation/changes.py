@@ -3,8 +3,9 @@
 A comparison turned or its bound moved, *and* made *or*, a *not* taken away, a condition turned, a number or a
 truth changed, a sum made a difference, *min* made *max*, *any* made *all*, a call or a refusal left out.
 
-Not changed: what people read (log lines, f-strings, `__str__`), annotations but for the bounds inside of them,
-*frozen*, *slots* and the like of classes, assertions.  Not here: running tests (`tests.support.mutation.runs`).
+Not changed: what people read (log lines, f-strings, `__str__`), annotations but for the bounds inside of
+them, *frozen*, *slots* and the like of classes, assertions.  Not here: running tests
+(`tests.support.mutation.runs`).
 """
 
 import ast
@@ -115,7 +116,11 @@ def changes_of(path: str, source: str) -> list[Change]:
         before = ast.unparse(spot.shown)
         is_whole = spot.now is spot.shown and spot.now is not spot.holder
         spot.swap()
-        after = "left out" if isinstance(spot.node, ast.stmt) else ast.unparse(spot.now if is_whole else spot.shown)
+        after = (
+            "left out"
+            if isinstance(spot.node, ast.stmt)
+            else ast.unparse(spot.now if is_whole else spot.shown)
+        )
         spot.swap()
         what = " ".join(f"{_short(before)} -> {_short(after)}".split())
         line = lines[spot.node.lineno - 1].strip()  # type: ignore[attr-defined]

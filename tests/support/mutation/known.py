@@ -38,8 +38,10 @@ def read_known(path: Path = PATH) -> list[Equivalent]:
     return found
 
 
-def no_longer(known: list[Equivalent], changes: list[Change], killed: set[tuple[str, str, str, str]]) -> list[str]:
-    """Return what is wrong with entries for the modules of these changes: nothing to change there, or killed."""
+def no_longer(
+    known: list[Equivalent], changes: list[Change], killed: set[tuple[str, str, str, str]]
+) -> list[str]:
+    """Return what is wrong with entries for these modules: nothing to change there, or a test sees it."""
     there = {one.key for one in changes}
     modules = {one.path for one in changes}
     told = []

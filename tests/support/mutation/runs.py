@@ -1,9 +1,9 @@
-"""Runs tests over changed modules: which test reaches which line is found out once, then a fork for each change.
+"""Runs tests over changed modules: which test reaches which line is found out once, then each gets a fork.
 
 A *survey* runs every test once and notes the lines it reaches.  A change in a function that nothing called
 while the tests were collected is put into the running interpreter by its code alone; every other one needs
 its module read anew, in a fork that has the libraries but nothing of ours.  Each change meets the tests that
-reach it, the likeliest and cheapest first, until one fails; a test that takes far longer than before has seen it.
+reach it, the likeliest and cheapest first, until one fails; one that takes far longer has seen it.
 
 Unix alone.  Not here: what is changed (`tests.support.mutation.changes`), and what a survivor means.
 """
@@ -34,7 +34,16 @@ from tests.support.mutation.changes import Change, changed_code
 
 ROOT = Path(__file__).resolve().parents[3]
 OURS = {"core", "drivers", "policies", "certs", "agent", "headend", "simulator", "cli", "bench", "tests"}
-_OPTIONS = ["-q", "--no-header", "--no-summary", "-p", "no:cacheprovider", "--capture=no", "-o", "timeout=240"]
+_OPTIONS = [
+    "-q",
+    "--no-header",
+    "--no-summary",
+    "-p",
+    "no:cacheprovider",
+    "--capture=no",
+    "-o",
+    "timeout=240",
+]
 _OPTIONS += ["-W", "ignore:Module already imported:pytest.PytestAssertRewriteWarning"]
 _LIVE_S = 3.0
 """What any test may take, beside eight times what it took unchanged."""
@@ -90,7 +99,7 @@ def surveyed(paths: Iterable[str], tests: Sequence[str], into: Path, *, run: boo
         if status:
             raise SystemExit("the tests fail without any change")
     else:
-        with _quiet():
+        with _Quiet():
             surveyor = _Surveyor({str(ROOT / path): path for path in paths}, into, run)
             code = pytest.main([*_OPTIONS, *tests], plugins=[surveyor])
         os._exit(int(code))
@@ -149,7 +158,9 @@ class _Surveyor(_Settled):
             seconds.append(round(time.process_time() - begun, 4))
         sys.settrace(None)
         threading.settrace(None)  # type: ignore[arg-type]
-        libraries = [name for name in sys.modules if name.partition(".")[0] not in OURS and "pytest" not in name]
+        libraries = [
+            name for name in sys.modules if name.partition(".")[0] not in OURS and "pytest" not in name
+        ]
         kept = {
             "tests": [item.nodeid for item in session.items],
             "seconds": seconds,
@@ -218,7 +229,7 @@ class Runner:
                 if status:
                     raise SystemExit("the tests could not be collected")
             else:
-                with _quiet():
+                with _Quiet():
                     files = sorted({test.partition("::")[0] for test in self._survey.tests})
                     code = pytest.main([*_OPTIONS, *files], plugins=[_InPlace(self, quick)])
                 os._exit(int(code))
@@ -226,7 +237,7 @@ class Runner:
             for library in self._survey.libraries:
                 try:
                     __import__(library)
-                except Exception:  # noqa: BLE001 - read here for speed alone: a fork that needs it says so
+                except Exception:  # read here for speed alone: a fork that needs it says so
                     continue
             self.all(slow, self._anew)
 
@@ -292,7 +303,7 @@ class Runner:
             del sys.modules[name]
         tests = [self._survey.tests[one] for one in order]
         files = list(dict.fromkeys(test.partition("::")[0] for test in tests))
-        with _quiet():
+        with _Quiet():
             result = pytest.main([*_OPTIONS, *files], plugins=[_Anew(self._survey, order, told)])
         os._exit(int(result))
 
@@ -319,7 +330,9 @@ class _InPlace(_Settled):
         for one in gc.get_objects():
             if type(one) is FunctionType:
                 code = one.__code__
-                self._functions.setdefault((code.co_filename, code.co_qualname, code.co_firstlineno), []).append(one)
+                self._functions.setdefault(
+                    (code.co_filename, code.co_qualname, code.co_firstlineno), []
+                ).append(one)
         gc.freeze()
         self._runner.all(self._changes, self._start)
         return True
@@ -392,7 +405,7 @@ def _settle(folder: str) -> None:
         os.dup2(null, end)
 
 
-class _quiet:
+class _Quiet:
     """Sends what pytest says to nowhere; the progress of changes goes on to the real stderr."""
 
     def __enter__(self) -> None:

@@ -197,6 +197,22 @@ def test_a_service_does_not_sign_for_owners_that_are_not_its_own(world: World) -
     assert counted(world.give(world.assign(consenting(["g-wh"]), record).raw)) == []
 
 
+@pytest.mark.parametrize("owners", ["c*", "cust-08*", "cust-0815*"])
+def test_a_service_signs_for_all_owners_that_begin_as_its_entry_does(world: World, owners: str) -> None:
+    record = portal(world, owners).record(world.consent(OWNER, "g-wh"))
+    assert counted(world.give(world.assign(consenting(["g-wh"]), record).raw)) == ["g-wh"]
+
+
+def test_one_service_that_may_sign_is_enough_beside_one_that_may_not(world: World) -> None:
+    mine, other = pair("portal"), pair("portal-9")
+    listed = [with_owners(mine.public, [OWNER], OWNERS), with_owners(other.public, ["cust-9*"], OWNERS)]
+    set_consent_keys(world.repository, listed, world.now_ms)
+    world.sign_all()
+    world.refresh()
+    record = seal_consent(world.consent(OWNER, "g-wh"), other.signer, mine.signer)
+    assert counted(world.give(world.assign(consenting(["g-wh"]), record).raw)) == ["g-wh"]
+
+
 def test_the_enrolment_key_cannot_consent_for_anybody(world: World) -> None:
     portal(world, "cust-*")
     record = seal_consent(world.consent(OWNER, "g-wh"), world.keys.assignment.signer)

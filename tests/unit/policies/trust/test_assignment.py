@@ -207,3 +207,17 @@ def test_keys_are_read_from_a_document_and_none_from_none() -> None:
     assert keys_in(None, "keys") == {}
     with pytest.raises(PolicyRefused):
         keys_in(b'{"keys": [1]}', "keys")
+
+
+def test_of_several_keys_that_signed_the_first_by_id_is_remembered() -> None:
+    others = [pair(f"other-{number}").signer for number in range(3)]
+    keys = {**KEYS, **{one.public_key.keyid: one.public_key for one in others}}
+    assert opened(sealed(SIGNER, *others), keys).key == min(keys)
+
+
+def test_those_who_made_it_read_it_without_a_guess() -> None:
+    assert read_unverified(sealed(expires="someday")).expires_ms == 0
+    message = json.loads(sealed())
+    message["assignment"]["payload"] = "!" + message["assignment"]["payload"]
+    with pytest.raises(PolicyRefused):
+        read_unverified(json.dumps(message).encode())

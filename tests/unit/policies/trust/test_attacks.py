@@ -658,7 +658,7 @@ def test_assignment_by_a_revoked_key_is_void_and_stays_void_after_a_restart(worl
     world.sign_all()
     found = world.refresh()
     assert found.assignment is None
-    assert "Accepted signatures" in found.refused
+    assert "signed by no key" in found.refused
     refused_assignment(world, raw, Why.UNSIGNED)
     assert world.freshness() is Freshness.NO_POLICY
 

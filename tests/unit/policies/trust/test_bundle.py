@@ -1,7 +1,9 @@
 """The bundle at its edges: what just fits is taken, one byte more is not, and only plain forms are read."""
 
 import io
+import random
 import zipfile
+import zlib
 
 import pytest
 
@@ -36,6 +38,18 @@ def test_what_is_packed_is_unpacked_and_any_tool_can_look_into_it() -> None:
     with zipfile.ZipFile(io.BytesIO(blob)) as archive:
         assert archive.testzip() is None
         assert archive.namelist() == sorted(files)
+
+
+def test_a_bundle_is_packed_as_tight_as_can_be_and_its_files_can_be_read_by_all() -> None:
+    draw = random.Random(1)
+    words = [bytes(draw.choices(b"abcdefghij", k=draw.randrange(2, 9))) for _ in range(300)]
+    content = b" ".join(draw.choices(words, k=20_000))
+    assert len(zlib.compress(content, 9)) != len(zlib.compress(content))  # else it would show nothing
+    small = zlib.compressobj(9, zlib.DEFLATED, -15)
+    with zipfile.ZipFile(io.BytesIO(pack({"metadata/1.targets.json": content}))) as archive:
+        (entry,) = archive.infolist()
+    assert entry.compress_size == len(small.compress(content) + small.flush())
+    assert entry.external_attr == 0o644 << 16
 
 
 @pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])

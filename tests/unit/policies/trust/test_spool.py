@@ -1,6 +1,7 @@
 """The spool keeps what came, of whom, within its size, and says in which order it is tried."""
 
 import json
+import stat
 from pathlib import Path
 
 import pytest
@@ -120,3 +121,9 @@ def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(StoreError):
         Spool(tmp_path / "file", ("mqtt",))
+
+
+def test_a_spool_is_made_where_there_is_none_and_nobody_else_reads_it(tmp_path: Path) -> None:
+    base = tmp_path / "deep" / "spool"
+    Spool(base, ("mqtt",))
+    assert stat.S_IMODE(base.stat().st_mode) == 0o700
