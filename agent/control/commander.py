@@ -208,6 +208,7 @@ class Commander:
 
         The next start goes on with what takes longer.
         """
+        self.courses.close()
         waiting = []
         for course in self.courses.all():
             control = course.control

@@ -9,12 +9,14 @@ first.  Not here: whether it may begin (``may_begin``), and who ends it early.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from agent.control.actuator import Actuator, LockedOut, Shown
-from agent.control.desk import Armed, Desk
+from agent.control.desk import Armed, Desk, Step
+from agent.control.handover import Claim, Handover, TakenBack
 from agent.control.life import TOUCHED, Control, State
 from agent.control.tending import Tending
 from core.errors import FieldError
@@ -32,12 +34,19 @@ LOOK_S: Final = 1.0
 TEND_S: Final = 1.0
 """How often is looked whether something is to be done while a control holds."""
 
-_WITHOUT_A_WRITE: Final = {"superseded": State.SUPERSEDED, "left": State.LEFT}
 
-GIVE_WAY_S: Final = 30.0
-"""How long a control that takes over waits for the one before it."""
-MayBegin = Callable[[Control], Awaitable[tuple[str, ...]]]
-"""Judges a control again when its time has come; returns codes why it may not begin."""
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Whether a control may begin."""
+
+    codes: tuple[str, ...] = ()
+    """Why not."""
+    ends: tuple["Course", ...] = ()
+    """Those of the point that give way to it."""
+
+
+MayBegin = Callable[[Control], Awaitable[Judged]]
+"""Judges a control again when its time has come."""
 
 
 class Course:
@@ -49,16 +58,19 @@ class Course:
         actuator: Actuator,
         desk: Desk,
         may_begin: MayBegin,
-        ends: tuple["Course", ...] = (),
+        judged: Judged | None = None,
     ) -> None:
-        """Take a control as the journal has it; ``ends`` are courses that give way to it."""
+        """Take a control as the journal has it; ``judged`` is what was just now decided of its beginning."""
         self.control = control
         self.actuator = actuator
         self._desk = desk
         self._lane = desk.lanes[actuator.line]
         self._may_begin = may_begin
-        self._ends = ends
+        self._judged = judged
         self._stop = asyncio.Event()
+        """It is to end, or to give way."""
+        self._claim: Claim | None = None
+        self._stays = False
         self._drawn = False
         """Whether an end before its end was drawn."""
         self._why = ""
@@ -70,9 +82,19 @@ class Course:
 
     def end(self, why: str) -> None:
         """End it now; the first reason counts."""
-        if not self._stop.is_set():
+        if not self._why:
             self._why = why
             self._stop.set()
+
+    def claim(self, claim: Claim) -> bool:
+        """Hear that another control takes over; False when one that does waits already."""
+        if self._claim is not None and not self._claim.verdict.done():
+            return False
+        self._claim = claim
+        if self.over.is_set():
+            claim.stands(True)
+        self._stop.set()
+        return True
 
     def end_within(self, why: str, seconds: float) -> None:
         """End it so much later, but not later than it would have ended; only the first draw counts.
@@ -97,6 +119,12 @@ class Course:
                 await self._put_back()
         finally:
             self.over.set()
+            if self._claim is not None:
+                self._claim.stands(True)
+
+    def stay(self) -> None:
+        """Begin nothing any more: what waits stands in the journal, and the next start goes on with it."""
+        self._stays = True
 
     def leave(self) -> None:
         """Let the device's own timer end it: the agent stops."""
@@ -117,39 +145,68 @@ class Course:
     async def _begin(self) -> bool:
         clock = self._desk.clock
         while (left := (self.control.begin_ms - clock.now_ms()) / 1000) > 0:
-            if await self._ended_within(min(left, LOOK_S)):
+            self._judged = None
+            if await self._stopped_within(min(left, LOOK_S)):
+                break
+        if self._why or self.control.ended:
+            if not self.control.ended:
                 await self._step(State.CANCELLED, self._why)
-                return False
-        if self._stop.is_set():
-            await self._step(State.CANCELLED, self._why)
             return False
-        codes = await self._may_begin(self.control)
-        length = (self.control.end_ms - clock.now_ms()) / 1000
-        if not codes and length <= 0:
+        judged = self._judged or await self._may_begin(self.control)
+        if self._stays:
+            return False
+        codes = judged.codes
+        if not codes and self._length_s <= 0:
             codes = ("too-late",)
         if codes:
             await self._step(State.REFUSED, codes[0], ", ".join(codes))
             return False
-        if not await self._others_gave_way():
-            await self._step(State.REFUSED, "busy", "the control before it is not over")
-            return False
-        length = (self.control.end_ms - clock.now_ms()) / 1000
-        await self._write(length)
-        return True
-
-    async def _others_gave_way(self) -> bool:
-        for other in self._ends:
-            other.end("superseded")
+        handover = Handover(judged.ends)
         try:
-            async with asyncio.timeout(GIVE_WAY_S):
-                for other in self._ends:
-                    await other.over.wait()
-        except TimeoutError:
-            return False
-        return True
+            if not await handover.agreed():
+                raise TakenBack
+            await self._write(handover)
+        except TakenBack:
+            if not self._stays:
+                await self._step(State.REFUSED, "busy", "the control before it is not over")
+        finally:
+            handover.give_up()
+        return self.control.started
 
-    async def _write(self, length_s: float) -> None:
-        control, actuator = self.control, self.actuator
+    @property
+    def _length_s(self) -> float:
+        return (self.control.end_ms - self._desk.clock.now_ms()) / 1000
+
+    async def _gave_way(self, seconds: float) -> bool:
+        """Stand still for another control; True when it took over, or this one has to end meanwhile."""
+        claim = self._claim
+        assert claim is not None
+        self._stop.clear()
+        claim.stands(True)
+        stopped = asyncio.create_task(self._stop.wait())
+        either: set[asyncio.Future[Any]] = {stopped, claim.verdict}
+        await asyncio.wait(either, timeout=max(seconds, 0), return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        if not claim.verdict.done() and not claim.closing:
+            claim.stands(False)
+            return bool(self._why)
+        after = await claim.verdict
+        if after is not None:
+            self.control = after
+        return after is not None or bool(self._why)
+
+    async def _dispatch(self, handover: Handover, registers: Sequence[str]) -> None:
+        """Write down that it is going to be written, and in the same transaction whom it takes over from."""
+        steps = None if self._stays else handover.close()
+        if steps is None:
+            raise TakenBack
+        taken = [Step(control, state, "superseded") for control, state in steps]
+        mine = Step(self.control, State.DISPATCHED, writes=registers)
+        *before, self.control = await self._desk.steps(*taken, mine)
+        handover.done(before)
+
+    async def _write(self, handover: Handover) -> None:
+        control, actuator, length_s = self.control, self.actuator, self._length_s
         try:
             hold_s = actuator.hold_s(length_s)
             registers = actuator.registers(control.value, hold_s)
@@ -162,7 +219,7 @@ class Course:
             self._desk.armed[actuator.hold_place] = Armed(float(hold_s), now)
         failed = text = ""
         try:
-            dispatched = partial(self._step, State.DISPATCHED, writes=registers)
+            dispatched = partial(self._dispatch, handover, registers)
             await actuator.order(self._lane, control.value, hold_s, dispatched)
         except LockedOut as error:
             await self._step(State.REFUSED, "locked-out", str(error))
@@ -200,24 +257,25 @@ class Course:
             why = await tending.tend()
             if why:
                 self.end(why)
-            if await self._ended_within(min(self._until - mono(), TEND_S)):
+            if await self._stopped_within(min(self._until - mono(), TEND_S)):
                 return
 
     def _left(self) -> float:
         """Return for how many seconds the control still lasts; 0 once it is to end."""
         return 0.0 if self._stop.is_set() else self._until - self._desk.clock.mono()
 
-    async def _ended_within(self, seconds: float) -> bool:
+    async def _stopped_within(self, seconds: float) -> bool:
+        """Wait; True when it ends before, or another control has taken over."""
         try:
             async with asyncio.timeout(max(seconds, 0)):
                 await self._stop.wait()
         except TimeoutError:
             return False
-        return True
+        return bool(self._why) or await self._gave_way(seconds)
 
     async def _put_back(self) -> None:
-        if self._why in _WITHOUT_A_WRITE and self.control.state is not State.FAILED:
-            await self._step(_WITHOUT_A_WRITE[self._why], self._why)
+        if self._why == "left" and self.control.state is not State.FAILED:
+            await self._step(State.LEFT, "left")
             return
         if self.control.state is not State.RESTORING:
             await self._wait_for_minimum()
@@ -273,12 +331,5 @@ class Course:
         sentence = f"device {self.control.device}, point {self.control.point}: {what}"
         self._desk.alarm("restore-failing", raised, sentence, self.control.device)
 
-    async def _step(
-        self,
-        state: State,
-        why: str = "",
-        text: str = "",
-        shown: Decimal | None = None,
-        writes: Sequence[str] = (),
-    ) -> None:
-        self.control = await self._desk.step(self.control, state, why, text, shown, writes)
+    async def _step(self, state: State, why: str = "", text: str = "", shown: Decimal | None = None) -> None:
+        self.control = await self._desk.step(self.control, state, why, text, shown)

@@ -27,6 +27,7 @@ class Courses:
         self._courses: dict[tuple[str, str], Course] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._group: asyncio.TaskGroup | None = None
+        self._closed = False
 
     @property
     def controls(self) -> list[Control]:
@@ -36,7 +37,13 @@ class Courses:
     @property
     def full(self) -> bool:
         """Whether no more is taken."""
-        return len(self._courses) >= MAX_CONTROLS or len(self._tasks) >= MAX_TASKS
+        return self._closed or len(self._courses) >= MAX_CONTROLS or len(self._tasks) >= MAX_TASKS
+
+    def close(self) -> None:
+        """Begin nothing any more: the gateway stops."""
+        self._closed = True
+        for course in self.all():
+            course.stay()
 
     def all(self) -> list[Course]:
         """Return the courses on their way."""
@@ -58,6 +65,8 @@ class Courses:
         """Let a course go its way."""
         key = course.control.key
         self._courses[key] = course
+        if self._closed:
+            course.stay()
         self.spawn(f"control {key[0]}/{key[1]}", self._to_its_end(key, way))
 
     async def _to_its_end(self, key: tuple[str, str], way: Coroutine[None, None, None]) -> None:

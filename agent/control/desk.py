@@ -7,6 +7,7 @@ deciding (`agent.control.taker`) and the course of a control (`agent.control.cou
 import logging
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import NamedTuple, TypeVar
 
@@ -30,6 +31,19 @@ class Armed(NamedTuple):
     seconds: float
     at: float
     """Monotonic."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a control comes to next."""
+
+    control: Control
+    state: State
+    why: str = ""
+    text: str = ""
+    shown: Decimal | None = None
+    writes: Sequence[str] = ()
+    """The registers that are going to be written by it, counted in the same transaction."""
 
 
 class Desk:
@@ -66,6 +80,34 @@ class Desk:
         """Run a job on the journal: it is on the disk when this returns."""
         return await self._store.call(self._store.control, lambda file: job(file.db))
 
+    async def steps(self, *wanted: Step) -> list[Control]:
+        """Take the next steps of controls, all or none: written down first, then told."""
+        now = self.clock.now_ms()
+
+        def job(db: sqlite3.Connection) -> list[Control]:
+            for one in wanted:
+                wear.count(db, one.control.device, one.writes, now)
+            return [journal.step(db, one.control, one.state, now, one.why) for one in wanted]
+
+        after = await self.call(job)
+        for control, one in zip(after, wanted, strict=True):
+            if one.state in (State.DISPATCHED, State.RESTORING):
+                self.changed[control.device, control.point] = now
+            reasons = [one.why] if one.why else []
+            self.tell(
+                control.entity,
+                control.id,
+                one.state,
+                control.device,
+                control.point,
+                reasons,
+                one.text,
+                one.shown,
+            )
+            body = {"command": control.id, "entity": control.entity, "state": one.state.value, "why": one.why}
+            self.note("control", dict(body))
+        return after
+
     async def step(
         self,
         control: Control,
@@ -73,24 +115,9 @@ class Desk:
         why: str = "",
         text: str = "",
         shown: Decimal | None = None,
-        writes: Sequence[str] = (),
     ) -> Control:
-        """Take the next step of a control: written down first, then told.
-
-        ``writes`` are the registers that are going to be written by it, counted in the same transaction.
-        """
-        now = self.clock.now_ms()
-
-        def step(db: sqlite3.Connection) -> Control:
-            wear.count(db, control.device, writes, now)
-            return journal.step(db, control, state, now, why)
-
-        after = await self.call(step)
-        if state in (State.DISPATCHED, State.RESTORING):
-            self.changed[control.device, control.point] = now
-        reasons = [why] if why else []
-        self.tell(after.entity, after.id, state, after.device, after.point, reasons, text, shown)
-        self.note("control", {"command": after.id, "entity": after.entity, "state": state.value, "why": why})
+        """Take the next step of one control."""
+        [after] = await self.steps(Step(control, state, why, text, shown))
         return after
 
     async def has_room(self, device: str, registers: Sequence[str], most: int) -> bool:

@@ -20,7 +20,7 @@ from typing import Final
 from agent.control import gather, journal, wear
 from agent.control.actuator import Actuator, Shown
 from agent.control.contacts import Contacts
-from agent.control.course import Course
+from agent.control.course import Course, Judged
 from agent.control.courses import Courses
 from agent.control.desk import Desk
 from agent.control.fitness import unfit
@@ -285,34 +285,41 @@ class Taker:
             self._used[one.period] = Used(before.controls + one.count, before.seconds + one.seconds)
         more: dict[str, int | str] = {"begin": control.begin_ms, "end": control.end_ms, "grant": plan.grant}
         self._tell(command, State.ACCEPTED, (), "", **more, **self._in_force.versions)
-        ends = [
-            course
-            for course in self._courses.at(command.device, command.point)
-            if course.control.id in plan.ends
-        ]
-        course = Course(control, actuator, self._desk, self.may_begin, tuple(ends))
+        judged = Judged(ends=self._giving_way(control, plan))
+        course = Course(control, actuator, self._desk, self.may_begin, judged)
         self._courses.start(course, course.run())
 
-    async def may_begin(self, control: Control) -> tuple[str, ...]:
+    def _giving_way(self, control: Control, plan: Plan) -> tuple[Course, ...]:
+        """Return who gives way; an id means something within its entity, so the time tells as well."""
+        return tuple(
+            course
+            for course in self._courses.at(control.device, control.point)
+            if course.control.id in plan.ends
+            and course.control.key != control.key
+            and course.control.begin_ms < plan.latest_end_ms
+            and plan.begin_ms < course.control.end_ms
+        )
+
+    async def may_begin(self, control: Control) -> Judged:
         """Judge a control again when its time has come: signatures, policy and facts of that moment."""
         raw = await self._desk.call(lambda db: journal.envelope(db, control.key))
         try:
             opened = open_envelope(raw, self._key_of)
         except EnvelopeError as error:
-            return (error.code,)
+            return Judged((error.code,))
         present = self._unseen(opened.command)
         decision = self._decision(opened, control.changed_ms, present, self._beside(control), {})
         if decision.wants_to_know:
             present = await self._present(opened.command)
             decision = self._decision(opened, control.changed_ms, present, self._beside(control), {})
-        if not decision.allowed:
+        if not decision.allowed or decision.plan is None:
             await self._desk.noted("decision", _audited(opened.command, decision, self._in_force.versions))
-            return _codes(decision)
-        if decision.plan is not None and self._silent_too_long(decision.plan, control.entity):
-            return ("no-contact",)
+            return Judged(_codes(decision))
+        if self._silent_too_long(decision.plan, control.entity):
+            return Judged(("no-contact",))
         actuator = self._actuators[control.device, control.point]
         code = await unfit(self._desk, actuator, control, self.memory.born_ms)
-        return (code,) if code else ()
+        return Judged((code,) if code else (), self._giving_way(control, decision.plan))
 
     def _beside(self, control: Control) -> list[Control]:
         """Return the other controls; its own budget is reserved already, and theirs do not take it away."""
@@ -334,7 +341,7 @@ class Taker:
                     self._in_force,
                     opened.keys,
                     received_ms=received_ms,
-                    others=self._courses.controls,
+                    others=[course.control for course in self._courses.at(command.device, command.point)],
                     opt_outs=(),
                     used={},
                     contact=Contact.FRESH,
@@ -348,11 +355,14 @@ class Taker:
         if not decision.allowed:
             await self._refuse(command, _codes(decision), admitted=True, audited=True)
             return
-        ended = [
+        named = [
             course
             for course in self._courses.at(command.device, command.point)
             if course.control.id == command.cancels
         ]
+        own = [course for course in named if course.control.entity == command.issuer.entity]
+        # Who has none there was allowed because the device is his, or the policy.
+        ended = own or named
         for course in ended:
             course.end("cancelled")
         await self._answer(command, State.DONE, "" if ended else "nothing-runs")

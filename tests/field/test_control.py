@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from agent.clock import Clock
-from agent.control.desk import Desk
+from agent.control.desk import Desk, Step
+from agent.control.life import Control
 from agent.control.optouts import write as write_opt_outs
 from agent.control.repeats import AT_ONCE
+from core.errors import StoreError
 from drivers.modbus.link import ControlLink
 from policies.command import Issuer
 from policies.facts import Freshness
@@ -284,6 +286,74 @@ async def test_a_later_command_takes_over_without_letting_go_between(home: Premi
         await gateway.until("restored", "c-2")
         assert "restoring" not in await gateway.states("c-1")
         assert gateway.shed() is False
+
+
+class Refusing(Desk):
+    """Cannot write down that one control takes over from another."""
+
+    async def steps(self, *wanted: Step) -> list[Control]:
+        if len(wanted) > 1:
+            raise StoreError("the disk is full")
+        return await super().steps(*wanted)
+
+
+async def test_a_control_that_nobody_could_take_over_goes_on_and_is_put_back(
+    home: Premises, tmp_path: Path
+) -> None:
+    async with rig(home, tmp_path, desk_type=Refusing) as gateway:
+        gateway.send(command(duration="4s"))
+        await gateway.until("confirmed")
+        gateway.send(command(id="c-2", duration="30s"))
+        await gateway.until("accepted", "c-2")
+        assert (await gateway.until("restored")).reasons == []
+        assert await gateway.states() == ["accepted", "dispatched", "confirmed", "restoring", "restored"]
+        assert gateway.shed() is False
+
+
+async def test_a_control_that_waited_over_a_restart_takes_over_as_it_was_going_to(
+    home: Premises, tmp_path: Path
+) -> None:
+    async with rig(home, tmp_path, orderly=False) as gateway:
+        gateway.send(command(duration="60s"))
+        await gateway.until("confirmed")
+        later = instant_text(now_ms() + 8_000)
+        gateway.send(command(id="c-2", start=later, duration="2s"))
+        await gateway.until("accepted", "c-2")
+    async with rig(home, tmp_path) as gateway:
+        gateway.commander.taker.contacts.heard("esco1", now_ms())
+        await gateway.until("superseded")
+        await gateway.until("restored", "c-2")
+        assert gateway.shed() is False
+
+
+async def test_a_stop_begins_no_control_that_waits(home: Premises, tmp_path: Path) -> None:
+    async with rig(home, tmp_path) as gateway:
+        gateway.send(command(start=instant_text(now_ms() + 1_500), duration="60s"))
+        await gateway.until("accepted")
+        home.fault(DEVICE, "silent")
+        gateway.commander.courses.close()
+        await gateway.commander.courses.get("esco1", "c-1").over.wait()  # type: ignore[union-attr]
+        assert await gateway.states() == ["accepted"]
+
+
+async def test_a_cancellation_ends_its_issuer_s_control_and_not_another_s_of_the_same_id(
+    home: Premises, tmp_path: Path
+) -> None:
+    both = Documents(rulebook(also={"id": "shed-2", "from": "esco2"}))
+    tomorrow = instant_text(now_ms() + 3_600_000)
+    async with rig(home, tmp_path, both) as gateway:
+        gateway.send(command(duration="60s"))
+        await gateway.until("confirmed")
+        esco2 = Issuer(entity="esco2", application="hub", individual="op-17")
+        gateway.send(command(issuer=esco2, start=tomorrow), entity="esco2", key=OTHER_KEY)
+        await gateway.told_so_often(4)
+        ends = command(
+            id="c-9", issuer=esco2, verb=Verb.CANCEL, cancels="c-1", value=None, duration=None, purpose=None
+        )
+        gateway.send(ends, entity="esco2", key=OTHER_KEY)
+        await gateway.until("cancelled")
+        assert [one.entity for one in await gateway.outcomes() if one.state == "cancelled"] == ["esco2"]
+        assert gateway.shed() is True
 
 
 async def test_a_device_that_does_not_obey_is_put_back_and_told(home: Premises, tmp_path: Path) -> None:

@@ -72,3 +72,20 @@ async def test_a_silent_device_is_put_back_over_many_restarts(home: Premises, tm
     async with rig(home, tmp_path) as gateway:
         await gateway.until("restored")
         assert gateway.shed() is False
+
+
+@pytest.mark.parametrize("written", [False, True], ids=["before", "after"])
+async def test_a_crash_while_a_control_takes_over_leaves_the_device_to_one_of_both(
+    home: Premises, tmp_path: Path, written: bool
+) -> None:
+    desk, there = crashing(State.SUPERSEDED, written=written)
+    async with rig(home, tmp_path, orderly=False, desk_type=desk) as gateway:
+        gateway.send(command(duration="8s"))
+        await gateway.until("confirmed")
+        gateway.send(command(id="c-2", duration="6s"))
+        async with asyncio.timeout(30):
+            await there.wait()
+    async with rig(home, tmp_path) as gateway:
+        await gateway.until("restored", "c-2" if written else "c-1")
+        home.until(lambda: home.values(DEVICE)["LoadState"] in (0, False), "the load has its supply again")
+        assert orders(home) == 1

@@ -8,10 +8,9 @@ import asyncio
 import base64
 import contextlib
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from agent.commandlane import CommandLane
 from agent.config import parse_config, types_of
 from agent.control.actuator import actuators
 from agent.control.commander import Commander
-from agent.control.desk import Desk
+from agent.control.desk import Desk, Step
 from agent.control.life import Control, State
 from agent.control.optouts import OptOuts
 from agent.store.birth import Birth
@@ -85,8 +84,8 @@ class Controlled:
 RELAY = Controlled()
 
 
-def rulebook(what: Controlled = RELAY, **grant: Any) -> Rulebook:
-    """Return a policy in which esco1 may control a point, changed by keys of the grant."""
+def rulebook(what: Controlled = RELAY, also: Mapping[str, Any] | None = None, **grant: Any) -> Rulebook:
+    """Return a policy in which esco1 may control a point, changed by keys; ``also``: a second grant."""
     begin, end = text(now_ms() - 24 * HOUR_MS), text(now_ms() + 24 * HOUR_MS)
     head = {"id": "test", "version": 1, "utility": "dso", "zone": "UTC", "issued": begin, "expires": end}
     entities = [{"id": "dso", "kind": "utility", "application": [{"id": "hub"}]}]
@@ -103,9 +102,8 @@ def rulebook(what: Controlled = RELAY, **grant: Any) -> Rulebook:
         **grant,
     }
     limits = {"type": what.type, "point": what.point, "verbs": [what.verb], **what.limits}
-    policy = Policy.model_validate(
-        {"policy": head, "entity": entities, "limits": [limits], "grant": [permits]}
-    )
+    grants = [permits] if also is None else [permits, {**permits, **also}]
+    policy = Policy.model_validate({"policy": head, "entity": entities, "limits": [limits], "grant": grants})
     device = {
         "id": what.device,
         "type": what.type,
@@ -113,8 +111,18 @@ def rulebook(what: Controlled = RELAY, **grant: Any) -> Rulebook:
         "ownership": [{"owners": ["esco1"]}],
     }
     assigned = {"gateway": GATEWAY, "sequence": 1, "policy_version": 1, "issued": begin, "expires": end}
+    consents = [
+        {"grant": one["id"], "revision": 1, "owner": "esco1", "evidence": "signed on paper"}
+        for one in grants
+        if one["from"] != "esco1"
+    ]
     assignment = Assignment.model_validate(
-        {"assignment": assigned, "device": [device], "select": [{"grant": "shed"}]}
+        {
+            "assignment": assigned,
+            "device": [device],
+            "select": [{"grant": one["id"]} for one in grants],
+            "consent": consents,
+        }
     )
     rosters = [_roster("esco1", KEY, begin, end), _roster("esco2", OTHER_KEY, begin, end)]
     return Rulebook(policy, rosters, assignment)
@@ -145,7 +153,9 @@ class Documents:
 
     rulebook: Rulebook | None = field(default_factory=rulebook)
     freshness: Freshness = Freshness.FRESH
-    signed: Mapping[str, Signed] = field(default_factory=lambda: {"shed": Signed(1, True, True)})
+    signed: Mapping[str, Signed] = field(
+        default_factory=lambda: {one: Signed(1, True, True) for one in ("shed", "shed-2")}
+    )
     versions: Mapping[str, int | str] = field(default_factory=lambda: {"policy": 1})
 
 
@@ -341,19 +351,11 @@ def crashing(at: State, *, written: bool) -> tuple[type[Desk], asyncio.Event]:
     there = asyncio.Event()
 
     class Crashing(Desk):
-        async def step(
-            self,
-            control: Control,
-            state: State,
-            why: str = "",
-            text: str = "",
-            shown: Decimal | None = None,
-            writes: Sequence[str] = (),
-        ) -> Control:
-            if state is not at:
-                return await super().step(control, state, why, text, shown, writes)
+        async def steps(self, *wanted: Step) -> list[Control]:
+            if all(one.state is not at for one in wanted):
+                return await super().steps(*wanted)
             if written:
-                await super().step(control, state, why, text, shown, writes)
+                await super().steps(*wanted)
             there.set()
             await asyncio.Event().wait()
             raise AssertionError("nobody comes here")
