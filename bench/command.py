@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import paho.mqtt.client as mqtt
 from cryptography.hazmat.primitives.asymmetric import ed25519
@@ -222,8 +222,8 @@ class _Stand:
         for _ in range(number):
             seen = len(at.written())
             id_, sent_ns = self._send(device, {"verb": "shed", "value": "1", "duration": "5min"})
-            hold = self._came(at, seen, lambda one: one.function in (6, 16))
-            value = self._came(at, seen, lambda one: one.function == 5 and one.value == relay.SHED)
+            hold = self._came(id_, at, seen, lambda one: one.function in (6, 16))
+            value = self._came(id_, at, seen, lambda one: one.function == 5 and one.value == relay.SHED)
             found.first.append((hold.first_ns - sent_ns) / 1e6)
             found.value.append((value.first_ns - sent_ns) / 1e6)
             self._wait_for(device, ("confirmed",))
@@ -232,8 +232,8 @@ class _Stand:
             found.dispatched.append(told["dispatched"] - sent_ns / 1e6)
             time.sleep(random.uniform(0, spread_s))
             seen = len(at.written())
-            _, sent_ns = self._send(device, {"verb": "cancel", "cancels": id_})
-            back = self._came(at, seen, lambda one: one.function == 5 and one.value == 0)
+            cancel, sent_ns = self._send(device, {"verb": "cancel", "cancels": id_})
+            back = self._came(cancel, at, seen, lambda one: one.function == 5 and one.value == 0)
             found.back.append((back.first_ns - sent_ns) / 1e6)
             self._wait_for(device, ())
             time.sleep(random.uniform(0, spread_s))
@@ -263,14 +263,16 @@ class _Stand:
         self._operator.publish(topic, envelope, qos=1)
         return command.id, sent_ns
 
-    def _came(self, at: Relay, seen: int, which: Callable[[Written], bool]) -> Written:
+    def _came(self, id_: str, at: Relay, seen: int, which: Callable[[Written], bool]) -> Written:
         found: list[Written] = []
 
         def there() -> bool:
             found.extend(one for one in at.written()[seen:] if which(one))
             return bool(found)
 
-        wait_until(there, PATIENCE_S, lambda: f"no write came: {self._agent.tail()}", 0.01)
+        wait_until(
+            there, PATIENCE_S, lambda: f"no write came: {self._outcomes(id_)}, {self._agent.tail()}", 0.01
+        )
         return found[0]
 
     def _wait_for(self, device: str, states: tuple[str, ...]) -> None:
@@ -285,17 +287,17 @@ class _Stand:
 
     def _told(self, id_: str) -> dict[str, int]:
         """Return when each state of a command was told, ms since 1970; once it is *confirmed*."""
-        found: dict[str, int] = {}
+        wait_until(
+            lambda: any(one["state"] == "confirmed" for one in self._outcomes(id_)),
+            PATIENCE_S,
+            lambda: f"not confirmed: {self._outcomes(id_)}, {self._agent.tail()}",
+            0.02,
+        )
+        return {one["state"]: one["at"] for one in self._outcomes(id_)}
 
-        def confirmed() -> bool:
-            for (body,) in self._ask("SELECT CAST(body AS TEXT) FROM record WHERE grp = 0"):
-                record = json.loads(body)
-                if record.get("command") == id_:
-                    found[record["state"]] = record["at"]
-            return "confirmed" in found
-
-        wait_until(confirmed, PATIENCE_S, lambda: f"not confirmed: {found}, {self._agent.tail()}", 0.02)
-        return found
+    def _outcomes(self, id_: str) -> list[dict[str, Any]]:
+        rows = self._ask("SELECT CAST(body AS TEXT) FROM record WHERE grp = 0")
+        return [one for (body,) in rows if (one := json.loads(body)).get("command") == id_]
 
     def _ask(self, query: str, *arguments: str) -> list[tuple[str]]:
         db = sqlite3.connect(f"file:{self.data_dir / 'control.db'}?mode=ro", uri=True, timeout=10)

@@ -58,6 +58,7 @@ min = 0
 max = 1
 step = 1
 default = 0
+writes_a_day = 1_000_000
 hold = "timer"
 hold_register = { table = "holding", address = 0, type = "uint16", max = 65535 }
 feedback = "LoadState"

@@ -144,6 +144,7 @@ class Store:
             room, path, lambda: opening.opened(path, "control", INSIDE_CHECKPOINT)
         )
         undo.callback(control.close)
+        anew = not control.epochs
         file, told, past = self._past(control)
         undo.callback(file.close)
         begun = opening.with_room(room, file.path, lambda: births.begin(file, past, epoch, birth, manifest))
@@ -164,8 +165,7 @@ class Store:
         opening.with_room(room, path, lambda: keep_room_inside(control.db, path))
         room.hold_reserve()
         self.ended_before = past.ended
-        anew = len(control.epochs) <= 1 and past.ended != "first"
-        self.control_lost = anew or bool(told_control)
+        self.control_lost = (anew and past.ended != "first") or bool(told_control)
         """The control file, or a part of it, is not the one of the life before."""
         self.data = Lane(file, begun, spans)
         self.control = Lane(control, control_begun, [])

@@ -250,6 +250,20 @@ async def test_control_sequences_begin_at_one_in_each_epoch(tmp_path: Path) -> N
     assert [record["seq"] for _, record in contents(tmp_path, "control.db").records] == [1, 1]
 
 
+async def test_a_journal_in_which_nothing_was_told_yet_is_not_lost_and_one_that_is_gone_is(
+    tmp_path: Path,
+) -> None:
+    for _ in range(3):
+        async with opened(tmp_path) as store:
+            assert not store.control_lost
+    for path in tmp_path.glob("control.db*"):
+        path.unlink()
+    async with opened(tmp_path) as store:
+        assert store.control_lost
+    async with opened(tmp_path) as store:
+        assert not store.control_lost
+
+
 async def test_manifest_at_is_the_one_in_force_for_the_row(tmp_path: Path) -> None:
     async with opened(tmp_path, manifest(1)) as store:
         add(store, 1, at(0))
