@@ -56,7 +56,30 @@ DECIDE = [
     "policies/rulebook.py",
     "policies/when.py",
 ]
-NEAR: dict[str, list[str]] = {}
+_DECIDE = [
+    f"test_{name}.py" for name in ("question", "decide", "cancel", "denials", "when", "budgets", "sentences")
+]
+_DOCUMENTS = [f"test_{name}.py" for name in ("together", "reading", "denials", "when", "decide", "table")]
+_BELIEVE = ["test_folder.py", "test_disk.py", "test_attacks.py", "test_agreement.py"]
+NEAR: dict[str, list[str]] = {
+    **dict.fromkeys(DECIDE, _DECIDE),
+    **{f"policies/{name}.py": _DOCUMENTS for name in ("assignment", "grant", "policy", "roster")},
+    "policies/budgets.py": ["test_budgets.py", *_DECIDE],
+    "policies/when.py": ["test_when.py", *_DECIDE],
+    **dict.fromkeys(TRUST, _BELIEVE),
+    "policies/trust/agreement.py": ["test_agreement.py", "test_contents.py", "test_attacks.py"],
+    "policies/trust/assignment.py": ["test_assignment.py", "test_attacks.py"],
+    "policies/trust/bounds.py": ["test_verified.py", "test_bundle.py", "test_spool.py", "test_attacks.py"],
+    "policies/trust/bundle.py": ["test_bundle.py", "test_attacks.py", "test_verified.py"],
+    "policies/trust/dsse.py": ["test_assignment.py", "test_agreement.py"],
+    "policies/trust/floor.py": ["test_freshness.py", "test_attacks.py"],
+    "policies/trust/freshness.py": ["test_freshness.py", "test_attacks.py"],
+    "policies/trust/inforce.py": ["test_inforce.py"],
+    "policies/trust/instants.py": ["test_contents.py", "test_agreement.py"],
+    "policies/trust/spool.py": ["test_spool.py", "test_attacks.py"],
+    "policies/trust/verified.py": ["test_disk.py", "test_verified.py", "test_attacks.py"],
+}
+"""Where a change of a module is seen most: these files of tests are tried first."""
 TESTS = ["tests/unit/policies", "tests/unit/agent/policy"]
 FEW = 60
 """So many are faster done without finding out first which tests reach them."""

@@ -57,6 +57,7 @@ def test_one_thing_is_changed_at_a_time(line: str, changed: list[str]) -> None:
         "def __str__(self):\n    return a + 1",
         "assert a < b",
         "x = zip(a, b, strict=True)",
+        "class A:\n    a: int = field(init=False)",
     ],
 )
 def test_what_people_read_and_what_no_run_asks_is_left_alone(line: str) -> None:

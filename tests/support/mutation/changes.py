@@ -241,6 +241,8 @@ class _Walk:
         match node:
             case ast.JoinedStr() | ast.keyword(arg="strict", value=ast.Constant(value=True)):
                 return
+            case ast.keyword(arg="init"):
+                return
             case ast.IfExp(body=one, orelse=other) if _is_text(one) and _is_text(other):
                 return
             case ast.Call(func=ast.Name(id="isinstance" | "cast" | "TypeVar")):

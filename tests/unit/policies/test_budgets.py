@@ -97,3 +97,9 @@ def test_a_budget_is_used_by_what_was_longer_than_asked_too() -> None:
     assert plan_of({"total_day": "1h"}, {DAY: Used(0, 0)}) is not None
     assert plan_of({"total_day": "1h"}, {DAY: Used(0, 1)}) is None
     assert plan_of({"total_day": "1h"}, randomise={"end": "1s"}) is None
+
+
+def test_a_budget_that_is_too_small_tells_what_is_used() -> None:
+    rules = book(GRANT | {"budget": {"total_day": "30min"}})
+    (judged,) = ask(rules).grants
+    assert judged.unmet[0].why == "the day from 2026-11-24 allows 30min, 0s of it used"

@@ -6,6 +6,7 @@ import pytest
 
 from policies.command import Command
 from policies.facts import UNKNOWN, ClockState, Facts, Freshness, Running, Time
+from policies.forms import instant_text
 from tests.unit.policies.made import (
     CAR,
     DENIAL,
@@ -125,3 +126,12 @@ def test_a_former_owner_and_the_owner_of_another_device_cancel_nothing() -> None
 )
 def test_address_shape_and_signature_must_be_right(changes: Table, known: Facts, code: str) -> None:
     assert code in ask(asked=cancel(**changes), known=known).codes
+
+
+def test_an_owner_cancels_up_to_the_last_instant_of_its_term() -> None:
+    until = NOW_MS + 1
+    own = HEATER | {"ownership": [{"owners": ["customer-17"], "valid": {"until": instant_text(until)}}]}
+    site = assignment("g", devices=(own,))
+    assert ask(book(site=site), cancel("customer-17"), RUNNING).allowed
+    later = replace(RUNNING, time=Time(until, 20, ClockState.SYNCHRONISED))
+    assert ask(book(site=site), cancel("customer-17"), later).codes == ("not-yours",)

@@ -7,6 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from policies.assignment import OptOut
+from policies.decide import decide
 from policies.decision import Decision
 from policies.facts import (
     UNKNOWN,
@@ -700,3 +701,85 @@ def test_limits_of_a_kind_win_over_those_of_the_type_alone() -> None:
 def test_the_plain_facts_know_everything() -> None:
     assert all(getattr(FACTS, name) is not UNKNOWN for name in Facts.__slots__)
     assert FACTS.unchanged_since_ms == NOW_MS - DAY
+
+
+# --- what is not known, and edges
+
+
+def findings_of(decision: Decision) -> dict[str, tuple[str, bool]]:
+    """Return sentence and doubt of everything that is not met, by code."""
+    unmet = [*decision.findings, *(one for judged in decision.grants for one in judged.unmet)]
+    return {one.code: (one.why, one.unknown) for one in unmet}
+
+
+def test_what_hangs_on_the_time_is_not_known_without_it() -> None:
+    budget = GRANT | {"budget": {"count_day": 1}, "windows": [{"start": "06:00", "end": "22:00"}]}
+    found = findings_of(ask(book(budget), known=facts(time=UNKNOWN)))
+    of_time = (
+        "no-assignment",
+        "no-consent",
+        "grant-ended",
+        "roster-ended",
+        "duration",
+        "budget",
+        "opted-out",
+    )
+    assert {code: found[code][1] for code in of_time} == dict.fromkeys(of_time, True)
+
+
+def test_a_device_that_nobody_knows_may_or_may_not_be_meant() -> None:
+    asked = command(device="wh-99")
+    found = findings_of(decide(asked, book(), FACTS, every_grant=True))
+    assert found["target"][1] is True
+    wrong = findings_of(decide(limiting(verb="shed"), book(), FACTS, every_grant=True))
+    assert wrong["target"][1] is False
+
+
+def test_a_grant_for_an_owners_devices_asks_for_that_owner_all_the_time() -> None:
+    half = "2026-11-24T15:30:00Z"
+    terms = [
+        {"owners": ["customer-17"], "valid": {"until": half}},
+        {"owners": ["customer-18"], "valid": {"from": half}},
+    ]
+    rules = book(
+        GRANT | {"to": {"owners": ["customer-17"]}},
+        site=assignment("g", devices=(HEATER | {"ownership": terms},)),
+    )
+    assert findings_of(ask(rules))["target"] == ("it is for devices of customer-17", False)
+    gone = book(
+        GRANT | {"to": {"owners": ["customer-17"]}},
+        site=assignment("g", devices=(HEATER | {"ownership": terms[:1]},)),
+    )
+    assert findings_of(ask(gone))["target"][1] is True
+
+
+def test_a_grant_that_has_not_begun_is_told_by_its_begin() -> None:
+    valid = {"from": "2026-11-24T15:00:01Z", "until": "2026-11-24T16:00:00Z"}
+    why, unknown = findings_of(ask(book(GRANT | {"valid": valid})))["grant-ended"]
+    assert why.startswith("it holds from")
+    assert not unknown
+
+
+def test_a_time_outside_of_the_calendar_is_not_known() -> None:
+    found = findings_of(ask(known=facts(time=Time(-1, 20, ClockState.SYNCHRONISED))))
+    assert found["clock-unsure"] == ("what time it is, is not known", True)
+
+
+def test_a_point_without_limits_is_told_by_the_type_and_kind_of_its_device() -> None:
+    found = findings_of(ask(book(limits=(CHARGER,))))
+    assert found["no-profile"][0] == "there are no limits for shed at Shed of relay (water-heater)"
+
+
+def test_the_value_before_is_restored_at_the_edges_of_the_profile_too() -> None:
+    profile = CHARGER | {"default": 10}
+    rules = book(LIMITING | {"restore": "previous"}, limits=(profile,))
+    for present, restored in ((6, 6), (16, 16), (5, 10), (17, 10)):
+        plan = ask(rules, limiting(), facts(present=Decimal(present))).plan
+        assert plan is not None
+        assert plan.restore_to == restored
+
+
+def test_a_plan_has_the_random_end_of_its_grant() -> None:
+    plan = ask(book(GRANT | {"randomise": {"start": "5min", "end": "10min"}})).plan
+    assert plan is not None
+    assert (plan.random_start_s, plan.random_end_s) == (300, 600)

@@ -109,3 +109,16 @@ def test_a_limit_can_be_denied_by_its_value() -> None:
     low = DENIAL | {"shall_not": ["limit"], "limits": {"max": 7}}
     assert ask(book(LIMITING, low), limiting(value=7)).code == "denied"
     assert ask(book(LIMITING, low), limiting(value=8)).allowed
+
+
+def test_a_denial_by_owner_counts_when_the_owner_is_one_for_a_part_of_the_control() -> None:
+    half = "2026-11-24T15:30:00Z"
+    moved = HEATER | {
+        "ownership": [
+            {"owners": ["esco1"], "valid": {"until": half}},
+            {"owners": ["dso"], "valid": {"from": half}},
+        ]
+    }
+    site = assignment("g", devices=(moved,))
+    for owner, code in (("esco1", "denied"), ("dso", "denied"), ("customer-18", "ok")):
+        assert ask(book(GRANT, DENIAL | {"to": {"owners": [owner]}}, site=site)).code == code

@@ -1,6 +1,6 @@
 """Windows: over midnight, over daylight saving, holidays, seasons; a whole span, not its ends."""
 
-from datetime import date
+from datetime import date, timedelta
 
 import pytest
 from hypothesis import given
@@ -185,6 +185,8 @@ def test_dates_are_local_and_the_last_instant_is_not_of_the_next_day() -> None:
         ((601, 930), date(2026, 10, 1), None),
         ((1001, 430), date(2027, 1, 5), date(2026, 10, 1)),
         ((1001, 430), date(2026, 12, 5), date(2026, 10, 1)),
+        ((1001, 430), date(2026, 10, 1), date(2026, 10, 1)),
+        ((1211, 1205), date(2026, 12, 5), date(2025, 12, 11)),
         ((501, 501), date(2027, 5, 1), date(2027, 5, 1)),
         ((501, 501), date(2027, 5, 2), None),
         ((501, 501), date(2027, 4, 30), None),
@@ -200,3 +202,23 @@ def test_a_season_is_named_by_its_first_date(season: tuple[int, int], day: date,
 def test_instants_are_written_as_they_are_read() -> None:
     for text in ("2026-11-24T15:00:00Z", "2026-11-24T15:00:00.123Z"):
         assert instant_text(at(text)) == text
+
+
+def test_one_window_that_nobody_knows_makes_the_answer_unknown_beside_one_that_does_not_hold() -> None:
+    both = windows({"start": "06:00", "end": "07:00"}, {"calendar": "none", "days": ["holiday"]})
+    assert covered(both, span("2026-11-24T15:00:00Z", 1))[0] is Holds.UNKNOWN
+    assert covered(both[::-1], span("2026-11-24T15:00:00Z", 1))[0] is Holds.UNKNOWN
+    assert covered(both[:1], span("2026-11-24T15:00:00Z", 1))[0] is Holds.NO
+
+
+def test_a_calendar_covers_its_first_and_its_last_day() -> None:
+    assert US.is_holiday(US.first) is False
+    assert US.is_holiday(US.last) is False
+    assert US.is_holiday(US.first - timedelta(days=1)) is None
+    assert US.is_holiday(US.last + timedelta(days=1)) is None
+
+
+def test_a_window_does_not_begin_at_the_end_of_the_day() -> None:
+    for start, end in (("24:00", "06:00"), ("06:00", "06:00")):
+        with pytest.raises(ValueError, match="leave nothing between"):
+            Window.model_validate({"start": start, "end": end})

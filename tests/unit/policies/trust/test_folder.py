@@ -265,3 +265,30 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(StoreError, match="cannot be made"):
         Generations(tmp_path / "file")
+
+
+def test_what_cannot_be_taken_away_does_not_keep_a_policy_from_being_put_in_force(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generations = Generations(tmp_path)
+    for _ in range(2):
+        generations.stage()
+        generations.commit()
+
+    def fails(*given: object, **more: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    generations.stage()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rmdir", fails)
+        generations.commit()
+        generations.discard()
+    assert [path.name for path in generations.newest_first()] == ["gen-3", "gen-2", "gen-1"]
+
+
+def test_no_file_is_left_open(tmp_path: Path) -> None:
+    generations = Generations(tmp_path)
+    (generations.stage() / "targets" / "a").write_bytes(b"a")
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    generations.commit()
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
