@@ -10,6 +10,9 @@ from policies.rulebook import Rulebook
 class InForce(Protocol):
     """Verified documents and how fresh they are; whoever keeps them answers for both."""
 
+    async def looked_for(self) -> None:
+        """Return when the documents of the last run were looked for: before, there seem to be none."""
+
     @property
     def rulebook(self) -> Rulebook | None:
         """Policy, rosters and assignment, verified; None: there is none, and nothing is controlled."""

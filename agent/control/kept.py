@@ -17,6 +17,10 @@ class Kept:
         self._of: Held | None = None
         self._signed: Mapping[str, Signed] = {}
 
+    async def looked_for(self) -> None:
+        """Return when the keeper has proved what lay on the disk, or found nothing."""
+        await self._keeper.loaded.wait()
+
     @property
     def rulebook(self) -> Rulebook | None:
         """Policy, rosters and assignment, verified."""

@@ -91,7 +91,8 @@ class Taker:
         self._used = dict(memory.used)
 
     async def run(self) -> None:
-        """Take for ever."""
+        """Take for ever; what comes before the policy was looked for waits: whose it is cannot be known."""
+        await self._in_force.looked_for()
         while True:
             arrival = await self.inbox.next()
             try:
@@ -302,6 +303,7 @@ class Taker:
 
     async def may_begin(self, control: Control) -> Judged:
         """Judge a control again when its time has come: signatures, policy and facts of that moment."""
+        await self._in_force.looked_for()
         raw = await self._desk.call(lambda db: journal.envelope(db, control.key))
         try:
             opened = open_envelope(raw, self._key_of)

@@ -83,6 +83,40 @@ async def test_a_device_obeys_its_own_timer_when_the_gateway_is_gone(home: Premi
     home.until(lambda: home.values(DEVICE)["LoadState"] in (0, False), "the relay fell back by itself")
 
 
+async def test_a_command_that_comes_before_the_policy_is_proved_again_waits_for_it(
+    home: Premises, tmp_path: Path
+) -> None:
+    documents = Documents(rulebook=None, found=asyncio.Event())
+    async with rig(home, tmp_path, documents) as gateway:
+        gateway.send(command(duration="1s"))
+        for _ in range(20):  # turns enough for it to be taken, if it did not wait
+            await asyncio.sleep(0)
+        documents.rulebook = rulebook()
+        assert documents.found is not None
+        documents.found.set()
+        await gateway.until("restored")
+        assert not gateway.commander.taker.counts
+
+
+async def test_a_control_whose_time_comes_before_the_policy_is_proved_again_waits_for_it(
+    home: Premises, tmp_path: Path
+) -> None:
+    begin = now_ms() + 5_000
+    before = Documents(rulebook=rulebook(on_comm_loss="hold_to_end"))
+    async with rig(home, tmp_path, before, orderly=False) as gateway:
+        gateway.send(command(start=instant_text(begin), duration="10s"))
+        await gateway.until("accepted")
+    documents = Documents(rulebook=None, found=asyncio.Event())
+    async with rig(home, tmp_path, documents) as gateway:
+        async with asyncio.timeout(20):
+            while now_ms() < begin + 500:  # noqa: ASYNC110  # the clock on the wall is waited for
+                await asyncio.sleep(0.05)
+        documents.rulebook = before.rulebook
+        assert documents.found is not None
+        documents.found.set()
+        await gateway.until("confirmed")
+
+
 async def test_the_same_command_again_is_answered_and_not_done_again(home: Premises, tmp_path: Path) -> None:
     raw = signed(command(duration="1s"))
     async with rig(home, tmp_path) as gateway:

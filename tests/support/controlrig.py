@@ -157,6 +157,13 @@ class Documents:
         default_factory=lambda: {one: Signed(1, True, True) for one in ("shed", "shed-2")}
     )
     versions: Mapping[str, int | str] = field(default_factory=lambda: {"policy": 1})
+    found: asyncio.Event | None = None
+    """Set when the documents were looked for; None: they were."""
+
+    async def looked_for(self) -> None:
+        """Wait as long as a test wants."""
+        if self.found is not None:
+            await self.found.wait()
 
 
 def command(**changed: Any) -> Command:
