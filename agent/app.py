@@ -54,6 +54,7 @@ from drivers.modbus.learned import Learned
 
 if TYPE_CHECKING:
     from agent.governance import Governance
+    from agent.policy.ownership import Owners
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +90,8 @@ class Agent:
         }
         learned = {device: known.learned for device, known in self._known.items()}
         self.site: Site = build_site(config, types, learned)
+        self._claimed = self.site
+        self._owners: Owners | None = None
         self.clock = Clock(trusted=config.gateway.clock == "trusted")
         self._clock_state = self.clock.state()
         self.instance = secrets.token_hex(4)
@@ -135,8 +138,20 @@ class Agent:
         from agent.governance import Governance  # only here: who measures alone does not pay for it
 
         return Governance(
-            self.config, self.config.policy, self.store, self.clock, self.alarms, self._tell_state
+            self.config, self.config.policy, self.store, self.clock, self.alarms, self._tell_state, self._own
         )
+
+    def _own(self, owners: "Owners | None" = None) -> None:
+        """Put in force whose the readings are, for rows from now on; those before keep their manifest."""
+        self._owners = owners or self._owners
+        if self._owners is None:
+            return
+        site = self.site.with_owners(self._owners.decide, self._claimed)
+        if site.manifest != self.site.manifest and self.store.change_manifest(
+            site.manifest, self.clock.now_ms()
+        ):
+            log.warning("the owners of readings are those of the assignment from now on")
+            self.site = site
 
     def _tell_state(self) -> None:
         topic = state_topic(self.config.gateway.id)
@@ -226,6 +241,8 @@ class Agent:
     def _adopt(self, device: str, learned: Learned, groups: tuple[PollGroup, ...]) -> bool:
         """Put the plan of a device in force that fits what was learned of it: rows from now on are of it."""
         site = self.site.with_groups(groups)
+        if self._owners is not None:
+            site = site.with_owners(self._owners.decide, self._claimed)
         if site.manifest != self.site.manifest:
             if not self.store.change_manifest(site.manifest, self.clock.now_ms()):
                 return False
@@ -343,6 +360,7 @@ class Agent:
                     lambda seq, s=state, a=at, m=mono: ClockRecord(seq, a, boot_id(), s, 0, m),  # type: ignore[misc]
                 )
             self._forget()
+            self._own()  # again, if there was no room
             self._see_changes()
             await acts.take(self.config.gateway.data_dir, self._audited)
             self._write_status()

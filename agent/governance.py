@@ -4,8 +4,10 @@ Imported only where the configuration has ``[policy]``: a gateway that measures 
 spares ten megabytes.  Relies on `agent.policy` and `agent.control`.
 """
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Final
 
 from agent.alarms import Alarms
 from agent.clock import Clock
@@ -21,6 +23,7 @@ from agent.control.kept import Kept
 from agent.control.optouts import OptOuts
 from agent.policy.keeper import KeeperOptions, PolicyKeeper, built_in_root
 from agent.policy.note import read_note
+from agent.policy.ownership import Owners
 from agent.policy.post import Post, policy_topics
 from agent.policy.sink import StoreSink
 from agent.policy.told import with_policy
@@ -28,6 +31,9 @@ from agent.store.store import Store
 from agent.uplink.broker import Broker, Listener
 from core.records import State
 from core.topics import beat_topic, command_filter
+
+LOAD_S: Final = 10.0
+"""So long the start waits for what is held to be proved; measuring goes on without it after that."""
 
 
 class Governance:
@@ -41,6 +47,7 @@ class Governance:
         clock: Clock,
         alarms: Alarms,
         tell_state: Callable[[], None],
+        owned: Callable[[Owners], None],
     ) -> None:
         """Build the keeper; the commander follows when the lines are there (:meth:`command`)."""
         gateway = config.gateway
@@ -50,6 +57,7 @@ class Governance:
         self._clock = clock
         self._alarms = alarms
         self._tell_state = tell_state
+        self._owned = owned
         self._opt_outs = OptOuts(config.gateway.data_dir)
         self.commander: Commander | None = None
         self._brokers: Sequence[Broker] = ()
@@ -115,6 +123,9 @@ class Governance:
         for device in self._config.devices:
             text = differ.get(device.name, f"gateway.toml and the assignment agree on {device.name}")
             self._alarms.tell("ownership-differs", device.name in differ, text, device.name)
+        book = self.keeper.book
+        if book is not None and book.assignment is not None:  # else what was decided last goes on
+            self._owned(Owners(self._config.devices, book.assignment))
         self._listen()
         self._tell_state()
 
@@ -150,8 +161,14 @@ class Governance:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Look at what ran before anything is polled; then take commands, until the block ends."""
+        """Look at what ran before anything is polled; then take commands, until the block ends.
+
+        Whose the readings are is known before the first one, unless the policy's folder cannot be read.
+        """
         assert self.commander is not None
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LOAD_S):
+                await self.keeper.loaded.wait()
         async with self.commander.running():
             self._listen()
             yield

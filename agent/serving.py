@@ -57,9 +57,8 @@ async def serve(config: Config, stop: asyncio.Event, ready: Callable[[], None] =
             workers = [(worker.name, worker.run) for worker in agent.workers]
             others: list[Service] = [("report", report), ("audit", agent.audit_heads.run)]
             governance = agent.governance
-            if governance is not None:
-                others.append(("policy", governance.keeper.run))
             async with (
+                running("policy", [] if governance is None else [("keeper", governance.keeper.run)]),
                 contextlib.nullcontext() if governance is None else governance.running(),
                 running("line", [*workers, *others]),
             ):

@@ -6,7 +6,7 @@ in the order of the file.  Pure; relies on `drivers.modbus` for plan and decoder
 Not here: when a group is due (`agent.schedule`), and talking to the device.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
@@ -91,6 +91,23 @@ class Site:
     def on_line(self, line: str) -> tuple[PollGroup, ...]:
         """Return the groups that the worker of a line polls."""
         return tuple(group for group in self.groups if group.line == line)
+
+    def with_owners(
+        self, owners: Callable[[str, tuple[Ownership, ...]], tuple[Ownership, ...]], claimed: "Site"
+    ) -> "Site":
+        """Return the site with the owners that follow, by device, from what another one claims of a group."""
+        claims = {one.group.group: one.group.owners for one in claimed.groups}
+        return self.with_groups(
+            [
+                replace(
+                    one,
+                    group=msgspec.structs.replace(
+                        one.group, owners=owners(one.group.device, claims[one.group.group])
+                    ),
+                )
+                for one in self.groups
+            ]
+        )
 
     def with_groups(self, groups: Sequence[PollGroup]) -> "Site":
         """Return the site with some groups planned anew; their numbers stay."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from cli.plans import CollectorPlan, GatewayPlan, RoutePlan, StandPlan
+from drivers.types import load_type
 from policies.trust.contents import Table
 
 DSO: Final = "dso.example"
@@ -28,7 +29,7 @@ EVERY_S: Final = 2
 SPEED: Final = 10.0
 """Simulated seconds a second, so that values move; quicker, counters would gain more than meters of their
 type can, and readings be marked for it."""
-_JOINT: Final = f'["{DSO}", "{CUSTOMER}"]'
+_POWER_QUALITY: Final = ("PhVphA", "PhVphB", "PhVphC", "Hz")
 
 
 def site(root: Path) -> StandPlan:
@@ -54,13 +55,14 @@ def site(root: Path) -> StandPlan:
                 device_keys={
                     "sub-meter": {"owner": CUSTOMER},
                     RELAY: {"owner": CUSTOMER, "data_owners": [DSO, CUSTOMER]},
+                    # Power quality belongs to the distribution company and the customer, all else to it.
+                    "main-meter": {"data_owners": [DSO, CUSTOMER], "purpose": "power quality"},
                 },
                 device_tables={
-                    # Power quality belongs to the distribution company and to the customer.
                     "main-meter": "[[device.override]]\n"
-                    'points = ["PhVphA", "PhVphB", "PhVphC", "Hz"]\n'
-                    f"data_owners = {_JOINT}\n"
-                    'purpose = "power quality"\n',
+                    f"points = {json.dumps(_billed())}\n"
+                    f'data_owners = ["{DSO}"]\n'
+                    'purpose = "settlement"\n',
                 },
                 tables=f"[policy]\nroot = {json.dumps(str(root))}\n",
             ),
@@ -71,10 +73,15 @@ def site(root: Path) -> StandPlan:
     )
 
 
+def _billed() -> list[str]:
+    points = load_type("eastron-sdm630").points
+    return [one.name for one in points if one.default and one.name not in _POWER_QUALITY]
+
+
 def assigned() -> list[Table]:
     """Return the rows of the assignment: whose each device is, as `gateway.toml` claims it too."""
     return [
-        _row("main-meter", "eastron-sdm630", "meter", DSO),
+        _row("main-meter", "eastron-sdm630", "meter", DSO, [DSO, CUSTOMER]),
         _row("sub-meter", "schneider-iem3155", "meter", CUSTOMER),
         _row("counter", "simulator-counter", "meter", DSO),
         _row(RELAY, "generic-load-relay", "water-heater", CUSTOMER, [DSO, CUSTOMER]),

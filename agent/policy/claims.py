@@ -1,6 +1,6 @@
 """Where gateway.toml claims other owners than the assignment: the file is a claim, the assignment decides.
 
-Pure.  Not here: tagging readings by the assignment, and raising the alarm (`agent.app`).
+Pure.  Not here: whose readings are by the assignment (`agent.policy.ownership`), and raising the alarm.
 """
 
 from collections.abc import Iterable
@@ -24,23 +24,24 @@ def differing(devices: Iterable[DeviceConfig], assignment: Assignment, at_ms: in
 
 def _told(device: DeviceConfig, terms: tuple[Term, ...], at_ms: int) -> str:
     term = next((one for one in terms if one.valid.holds(at_ms, at_ms + 1)), None)
-    for claimed in _claims(device, at_ms):
+    for whole, claimed in _claims(device, at_ms):
         if term is None:
             return f"the file says {claimed.device_owner}, the assignment says nobody now"
         if claimed.device_owner not in term.owners:
             return f"the file says {claimed.device_owner}, the assignment {_and(term.owners)}"
         data = term.data_owners or term.owners
-        if set(claimed.data_owners) != set(data):
+        # An override may keep points from somebody; it gives them to nobody else.
+        if set(claimed.data_owners) != set(data) and (whole or not set(claimed.data_owners) < set(data)):
             return f"the file gives its data to {_and(claimed.data_owners)}, the assignment to {_and(data)}"
     return ""
 
 
-def _claims(device: DeviceConfig, at_ms: int) -> Iterable[Ownership]:
-    """Yield what the file says of a device, and of the points that it treats otherwise."""
+def _claims(device: DeviceConfig, at_ms: int) -> Iterable[tuple[bool, Ownership]]:
+    """Yield what the file says of the whole device, and of the points that it treats otherwise."""
     for override in (None, *device.override):
         claimed = term_at(ownership_terms(device, override), at_ms)
         if claimed is not None:
-            yield claimed
+            yield override is None, claimed
 
 
 def _and(names: tuple[str, ...]) -> str:

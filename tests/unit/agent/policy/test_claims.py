@@ -75,3 +75,10 @@ def test_a_device_that_the_assignment_does_not_name_is_told() -> None:
 def test_a_claim_that_is_not_valid_now_is_no_claim() -> None:
     keys = '[[device.ownership]]\nowner = "esco1"\nvalid_to = 2026-01-01T00:00:00Z'
     assert told(assigned({"owners": ["dso.example"]}), keys) == ""
+
+
+def test_points_that_are_kept_from_somebody_are_no_claim_that_differs() -> None:
+    both = assigned({"owners": ["dso.example"], "data_owners": ["dso.example", "customer-17"]})
+    keys = 'owner = "dso.example"\ndata_owners = ["dso.example", "customer-17"]\n[[device.override]]\n'
+    assert told(both, f'{keys}points = ["W"]\ndata_owners = ["customer-17"]') == ""
+    assert "customer-18" in told(both, f'{keys}points = ["W"]\ndata_owners = ["customer-18"]')
