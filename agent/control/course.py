@@ -7,12 +7,13 @@ first.  Not here: whether it may begin (``may_begin``), and who ends it early.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from agent.control.actuator import Actuator, LockedOut, Shown
 from agent.control.desk import Armed, Desk, Step
@@ -85,6 +86,8 @@ class Course:
         if not self._why:
             self._why = why
             self._stop.set()
+            if self._claim is not None:
+                self._claim.turn.set()
 
     def claim(self, claim: Claim) -> bool:
         """Hear that another control takes over; False when one that does waits already."""
@@ -183,10 +186,9 @@ class Course:
         assert claim is not None
         self._stop.clear()
         claim.stands(True)
-        stopped = asyncio.create_task(self._stop.wait())
-        either: set[asyncio.Future[Any]] = {stopped, claim.verdict}
-        await asyncio.wait(either, timeout=max(seconds, 0), return_when=asyncio.FIRST_COMPLETED)
-        stopped.cancel()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(seconds, 0)):
+                await claim.turn.wait()
         if not claim.verdict.done() and not claim.closing:
             claim.stands(False)
             return bool(self._why)

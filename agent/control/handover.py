@@ -30,6 +30,8 @@ class Claim:
         self.ready = False
         """The holder stands still, or is over."""
         self.changed = asyncio.Event()
+        self.turn = asyncio.Event()
+        """The holder has to look: there is a verdict, or it has to end."""
         self.closing = False
         """The transaction is under way: consent cannot be taken back."""
         self.verdict: asyncio.Future[Control | None] = asyncio.get_running_loop().create_future()
@@ -44,6 +46,7 @@ class Claim:
         """Tell the holder what became of it."""
         if not self.verdict.done():
             self.verdict.set_result(after)
+        self.turn.set()
 
 
 class Holder(Protocol):
