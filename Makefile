@@ -13,6 +13,8 @@ export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 PYTHON ?= python3
 VENV := .venv
 ARGS ?=
+# So many field tests run side by side in `make test`.
+JOBS ?= 3
 
 # Shell functions shared by the targets that need packages of the operating system.
 define FUNCTIONS
@@ -135,16 +137,18 @@ demo: setup  ## the main job end to end in this terminal, e.g. ARGS="--seconds 3
 
 test: setup-test  ## all tests, e.g. ARGS="-m 'not field'" or ARGS="tests/unit/core"
 	@if [ -n "$$(printf '%s' "$(ARGS)")" ]; then exec $(VENV)/bin/python -m pytest -ra $(ARGS); fi
-	# The field tests wait for processes most of the time: the others run beside them, and give way.
+	# The field tests wait for processes most of the time: some run side by side, the others beside them, and give way.
 	mkdir -p var
-	echo "test: all tests; those without processes run beside the field tests and are shown after them"
+	echo "test: all tests, in three runs: of the field $(JOBS) side by side (JOBS=n for another number); then those"
+	echo "test: that need it one after the other; beside both those without processes, which are shown at the end"
 	set -m  # a job of its own: else it would ignore SIGINT, which some tests send
 	nice -n 10 $(VENV)/bin/python -m pytest -ra -m 'not field' >var/test-unit.log 2>&1 </dev/null &
 	beside=$$!
 	set +m
 	trap 'kill "$$beside" 2>/dev/null || true' EXIT
 	status=0
-	$(VENV)/bin/python -m pytest -ra -m field || status=1
+	$(VENV)/bin/python -m pytest -ra -m 'field and not alone' -n $(JOBS) || status=1
+	$(VENV)/bin/python -m pytest -ra -m 'field and alone' || status=1
 	while kill -0 "$$beside" 2>/dev/null; do
 	    echo "test: the other tests go on: $$(grep -o '\[ *[0-9]*%\]' var/test-unit.log | tail -n 1)"
 	    sleep 10

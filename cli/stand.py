@@ -10,7 +10,6 @@ status.json), as any operator does. Not here: any judgement (`cli.judge`), any s
 """
 
 import json
-import socket
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from certs.broker import write_broker_config
 from cli.plans import BrokerPlan, CollectorPlan, GatewayPlan, RoutePlan, Setting, StandPlan
 from cli.process import Process, ProcessFailed, portico
 from core.errors import PorticoError
-from simulator.broker import Mosquitto, free_port
+from simulator.broker import Mosquitto, free_ports
 
 __all__ = [
     "Agent",
@@ -118,7 +117,8 @@ class Stand:
             entities=[*self.entities, *filter(None, [self.plan.policy_service])],
             hosts=[HOST, "localhost"],
         )
-        self.broker_port: Final = free_port()
+        # The same over all lives, so that gateway.toml stays true; chosen at once, so that none is twice.
+        self.broker_port: Final = free_ports(1 + PORTS_WANTED)
         self.broker = Mosquitto(self._broker_config(self.plan.broker))
         self.plant: Final = self._plant()
         self.plant_log: Final = self.directory / "plant" / "plant.jsonl"
@@ -265,8 +265,7 @@ class Stand:
             arguments += ["--speed", str(self.plan.speed)]
         return Process(
             "the plant",
-            # The same ports over all its lives, so that gateway.toml stays true.
-            portico("simulate", *arguments, "--port-base", str(free_ports(PORTS_WANTED))),
+            portico("simulate", *arguments, "--port-base", str(self.broker_port + 1)),
             self.directory / "plant.log",
             env=self.plan.plant_env,
             ready=lambda process: _announced(process) is not None,
@@ -344,24 +343,6 @@ class Stand:
         return "\n".join(
             [_table("[headend]", headend), _table("[[broker]]", broker), _table("[signing]", signing)]
         )
-
-
-def free_ports(count: int) -> int:
-    """Return the first of `count` ports in a row of the loopback interface that nobody listens on now."""
-    for _ in range(50):
-        base = free_port()
-        if base + count > 65_535:
-            continue
-        with ExitStack() as stack:
-            try:
-                for port in range(base, base + count):
-                    probe = stack.enter_context(socket.socket())
-                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                    probe.bind((HOST, port))
-            except OSError:
-                continue
-            return base
-    raise ProcessFailed(f"no {count} free ports in a row on {HOST}: end what holds so many")
 
 
 def _announced(plant: Process) -> tuple[PlantDevice, ...] | None:

@@ -27,6 +27,9 @@ STOP_TIMEOUT_S: Final = 10.0
 LOWEST_PORT: Final = 12_000
 CLIENT_PORTS: Final = 32_768
 PORTS_TRIED: Final = 100
+HOST: Final = "127.0.0.1"
+PORTS_SETTING: Final = "PORTICO_PORTS"
+"""Environment variable, as in 12000-16999: a part of the ports for each of those that run side by side."""
 _POLL_S: Final = 0.02
 _LOG_TAIL_BYTES: Final = 8192
 
@@ -49,16 +52,44 @@ def free_port() -> int:
 
     Below those that the system gives to clients: one of theirs would else be taken by somebody's connection
     before its server binds it, or while its server is away. Where all of these are taken, one of theirs.
+    Two that choose at the same time may choose the same: PORTS_SETTING gives each ports of its own.
     """
-    for port in (*random.sample(range(LOWEST_PORT, _first_of_clients()), PORTS_TRIED), 0):
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
+    try:
+        return free_ports(1)
+    except BrokerFailed:
+        with socket.create_server((HOST, 0)) as probe:
             found: int = probe.getsockname()[1]
             return found
-    raise BrokerFailed("no port of 127.0.0.1 is free: end what holds so many")
+
+
+def free_ports(count: int) -> int:
+    """Return the first of `count` such ports in a row. Raises BrokerFailed where there are none."""
+    ports = free_range()
+    begins = ports[: max(len(ports) - count + 1, 0)]
+    for first in random.sample(begins, min(PORTS_TRIED, len(begins))):
+        if all(_is_free(port) for port in range(first, first + count)):
+            return first
+    raise BrokerFailed(f"no {count} ports of {HOST} in a row are free: end what holds so many")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+        return True
+
+
+def free_range() -> range:
+    """Return the ports that `free_port` chooses from. Raises ConfigError where the setting is none."""
+    setting = os.environ.get(PORTS_SETTING)
+    if setting is None:
+        return range(LOWEST_PORT, _first_of_clients())
+    first, _, last = setting.partition("-")
+    if not (first.isdecimal() and last.isdecimal() and 1024 <= int(first) <= int(last) <= 65_535):
+        raise ConfigError(f"{PORTS_SETTING}={setting} names no ports: write FIRST-LAST, as in 12000-16999")
+    return range(int(first), int(last) + 1)
 
 
 def _first_of_clients() -> int:

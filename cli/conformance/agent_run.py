@@ -35,6 +35,8 @@ BY_HAND_S: Final = 600.0
 RECOVER_S: Final = 20.0
 SETTLE_S: Final = 20.0
 AWAY_S: Final = 3.0
+END_S: Final = 10.0
+"""Within which the state of a program that ended in order has to say so."""
 PAUSE_S: Final = 2.2
 """Between two lives: more than two ticks."""
 FAILING: Final[dict[str, dict[str, object]]] = {
@@ -350,7 +352,7 @@ class AgentRun:
             code = program.stop()
         except ProcessFailed as error:
             session.say(str(error))
-        session.until(session.offline, 3.0)
+        session.until(session.offline, END_S)
         session.end_life("stop", code)
 
     def _settle(self, timeout_s: float) -> None:

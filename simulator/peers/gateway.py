@@ -59,6 +59,8 @@ MOST_FLIGHTS: Final = 50
 QUEUE: Final = 1000
 START: Final = b'{"type":"start",'
 SESSION_S: Final = 86_400
+END_S: Final = 10.0
+"""Within which the broker has to take the last state."""
 ACKNOWLEDGED_S: Final = 2.0
 
 
@@ -194,7 +196,7 @@ class Gateway:
     def _end(self) -> None:
         self._send()
         self._store.note_stop()
-        self._client.publish(*self._state(online=False), qos=1, retain=True).wait_for_publish(3.0)
+        self._client.publish(*self._state(online=False), qos=1, retain=True).wait_for_publish(END_S)
         self._client.disconnect()
         self._client.loop_stop()
         self._store.close()

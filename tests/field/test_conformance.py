@@ -1,7 +1,7 @@
 """The conformance report on real programs: ours, thin sound ones, and those that are broken on purpose.
 
-All runs go at once, each as a process of its own with a broker of its own, and each test looks at one. What a
-broken program fails is named exactly: a line more or less is a defect of the report.
+All runs go at once, each as a process of its own with a broker and ports of its own, and each test looks at
+one. What a broken program fails is named exactly: a line more or less is a defect of the report.
 """
 
 import json
@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from cli.process import SOURCE, Process, portico, wait_until
+from simulator.broker import PORTS_SETTING, free_range
 from simulator.peers import collector, gateway
 
 pytestmark = [pytest.mark.field, pytest.mark.timeout(400)]
@@ -82,11 +83,18 @@ def commands() -> dict[str, list[str]]:
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Done]]:
     """Run everything at once."""
     place = tmp_path_factory.mktemp("conformance")
-    environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
     started: dict[str, subprocess.Popen[str]] = {}
+    wanted, ports = commands(), free_range()
+    share = len(ports) // len(wanted)
     try:
-        for name, words in commands().items():
+        for number, (name, words) in enumerate(wanted.items()):
             stem = name.replace(" ", "-")
+            own = ports[number * share : (number + 1) * share]
+            environment = {
+                **os.environ,
+                "PYTHONPATH": str(SOURCE),
+                PORTS_SETTING: f"{own[0]}-{own[-1]}",
+            }
             files = ("--junit", str(place / f"{stem}.xml"), "--dir", str(place / stem))
             with (place / f"{stem}.err").open("w") as said_there:
                 started[name] = subprocess.Popen(
@@ -108,7 +116,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Done]]:
         for process in started.values():
             if process.poll() is None:
                 process.terminate()
-                process.wait(60)
+            process.communicate(timeout=60)  # closes its pipe also where nobody has read it
 
 
 @pytest.mark.parametrize("name", ["agent own", "agent sound", "headend own", "headend sound"])

@@ -9,6 +9,7 @@ from simulator.pytest_plugin import Starter
 from tests.faultmatrix import TYPES, run_kind, scenario, table
 from tests.support.faultcells import CELLS, KINDS
 
+pytestmark = pytest.mark.alone
 FAULTS = Path(__file__).resolve().parents[2] / "docs" / "faults.md"
 OF_WRITES = {FaultKind.REFUSED_WRITES, FaultKind.IGNORED_WRITES}
 

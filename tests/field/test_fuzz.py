@@ -8,6 +8,7 @@ from tests.support.fuzz.answers import checksum
 from tests.support.fuzz.mutations import BY_NAME
 from tests.support.fuzz.peers import KINDS
 
+pytestmark = pytest.mark.alone
 CASES = 60
 """Of each kind of line; three requests a case."""
 ENOUGH_S = 120.0

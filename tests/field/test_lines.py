@@ -29,6 +29,7 @@ from drivers.modbus.links import open_link
 from drivers.modbus.plan import Request
 from drivers.modbus.wires import SerialSettings
 from drivers.points import Table
+from simulator.broker import free_port
 from tests.support.foreign import (
     DEADLINE_S,
     FLOATS,
@@ -39,7 +40,6 @@ from tests.support.foreign import (
     SHORT_S,
     Bus,
     eventually,
-    free_port,
     linked,
     options_of,
     program,

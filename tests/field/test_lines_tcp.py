@@ -18,13 +18,13 @@ from drivers.modbus.lineurl import LinkUrl
 from drivers.modbus.links import LineOptions, open_link
 from drivers.modbus.plan import Request
 from drivers.points import Table
+from simulator.broker import free_port
 from tests.support.foreign import (
     FLOATS,
     FOUR,
     PEER,
     SHORT_S,
     eventually,
-    free_port,
     held,
     linked,
     program,

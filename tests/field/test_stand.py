@@ -7,7 +7,8 @@ import pytest
 from cli.evidence import NoEvidence, read_books, read_store
 from cli.judge import Verdict, judge
 from cli.process import wait_until
-from cli.stand import BrokerPlan, GatewayPlan, RoutePlan, Stand, StandPlan
+from cli.stand import PORTS_WANTED, BrokerPlan, GatewayPlan, RoutePlan, Stand, StandPlan
+from simulator.broker import PORTS_SETTING, free_ports, free_range
 
 PATIENCE_S = 30.0
 
@@ -36,6 +37,14 @@ def wait_for_commits(stand: Stand, more_than: int) -> None:
 
 def verdict_of(stand: Stand) -> Verdict:
     return judge({stand.agent.plan.id: stand.agent.store_path}, stand.books(), stand.plant_log)
+
+
+def test_broker_and_devices_never_share_a_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = free_ports(1 + PORTS_WANTED)
+    monkeypatch.setenv(PORTS_SETTING, f"{first}-{first + PORTS_WANTED}")
+    stand = Stand(tmp_path)
+    base = int(stand.plant.command[stand.plant.command.index("--port-base") + 1])
+    assert {stand.broker_port, *range(base, base + PORTS_WANTED)} == set(free_range())
 
 
 @pytest.mark.timeout(90)

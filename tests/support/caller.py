@@ -1,7 +1,6 @@
 """A link on which devices dial in, and a device that dials and answers as a function says."""
 
 import asyncio
-import socket
 import ssl
 import struct
 import time
@@ -13,6 +12,7 @@ from drivers.modbus.dialin import Callers, DialInLink
 from drivers.modbus.lineurl import LineScheme, LinkUrl
 from drivers.modbus.plan import Request
 from drivers.points import Table
+from simulator.broker import free_port
 
 SHORT_S = 0.05
 LONG_S = 20.0
@@ -38,10 +38,7 @@ def silent(request: bytes) -> bytes:
 async def listening(
     addresses: frozenset[str] = frozenset({"127.0.0.1"}), frames: Mapping[int, bytes] = MappingProxyType({})
 ) -> AsyncIterator[DialInLink]:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port = one.getsockname()[1]
-    link = DialInLink(LinkUrl("127.0.0.1", port, LineScheme.LISTEN), Callers({}, addresses, frames))
+    link = DialInLink(LinkUrl("127.0.0.1", free_port(), LineScheme.LISTEN), Callers({}, addresses, frames))
     await link.connect()
     try:
         yield link

@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import shutil
 import signal
-import socket
 import struct
 import subprocess
 import time
@@ -145,12 +144,6 @@ async def serving(server: ModbusTcpServer) -> AsyncIterator[int]:
         yield server.transport.sockets[0].getsockname()[1]  # type: ignore[attr-defined]
     finally:
         await server.shutdown()
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 async def until(done: Callable[[], bool]) -> None:

@@ -22,6 +22,7 @@ from drivers.modbus.lineurl import LineScheme, LinkUrl
 from drivers.modbus.link import ControlLink, ModbusTcpLink
 from drivers.modbus.rtulink import RtuLink, Timer
 from drivers.modbus.wires import SerialSettings, SerialWire, TcpWire
+from simulator.broker import free_port
 from tests.support.fuzz.answers import Asked, Framing, request_length
 from tests.support.fuzz.mutations import Step
 
@@ -254,7 +255,7 @@ class Line:
         if self.kind == "rtu":
             self.renew()
         elif self.kind.startswith("dial-in"):
-            url = LinkUrl(HOST, _free_port(), LineScheme.LISTEN)
+            url = LinkUrl(HOST, free_port(), LineScheme.LISTEN)
             callers = Callers({CALLER: self._unit} if tls else {}, frozenset() if tls else frozenset({HOST}))
             self.link = DialInLink(url, callers, (lambda: tls) if tls else None)
             self._dialling = asyncio.create_task(self._dial(url.port), name="dial")
@@ -305,9 +306,3 @@ class Line:
                 )
                 await fallen.wait()
             await asyncio.sleep(REDIAL_S)
-
-
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind((HOST, 0))
-        return int(one.getsockname()[1])
