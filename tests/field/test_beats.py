@@ -72,6 +72,14 @@ async def until(holds: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
+async def subscribed(gateway: Rig, entity: mqtt.Client) -> None:
+    """Wait until what is no beat arrives: then the broker has the gateway's subscriptions."""
+    async with asyncio.timeout(20):
+        while not gateway.commander.beats.counts:
+            send(entity, TOPIC, b"no beat", expires_s=600)
+            await asyncio.sleep(0.2)
+
+
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
     made = Site(tmp_path)
@@ -105,6 +113,7 @@ async def home(portico_premises: Starter, site: Site, tmp_path: Path) -> AsyncIt
         try:
             await until(lambda: broker.connected and entity.is_connected())
             broker.listen(frozenset(beat_topic("main", one) for one in gateway.commander.awaited()))
+            await subscribed(gateway, entity)
             send(entity, command_topic(GATEWAY, "esco1", DEVICE), signed(command(duration="1h")))
             await gateway.until("confirmed")
             yield Premise(gateway, clock, broker, entity)
