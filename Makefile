@@ -147,8 +147,10 @@ test: setup-test  ## all tests, e.g. ARGS="-m 'not field'" or ARGS="tests/unit/c
 	set +m
 	trap 'kill "$$beside" 2>/dev/null || true' EXIT
 	status=0
-	$(VENV)/bin/python -m pytest -ra -m 'field and not alone' -n $(JOBS) || status=1
-	$(VENV)/bin/python -m pytest -ra -m 'field and alone' || status=1
+	# 2: Ctrl-C, or tests that cannot be read. Nothing more is started then, and what runs beside is ended.
+	failed() { if [ "$$?" -eq 2 ]; then exit 2; fi; status=1; }
+	$(VENV)/bin/python -m pytest -ra -m 'field and not alone' -n $(JOBS) || failed
+	$(VENV)/bin/python -m pytest -ra -m 'field and alone' || failed
 	while kill -0 "$$beside" 2>/dev/null; do
 	    echo "test: the other tests go on: $$(grep -o '\[ *[0-9]*%\]' var/test-unit.log | tail -n 1)"
 	    sleep 10
