@@ -25,7 +25,8 @@ COMMAND: Final = (
     "and then the value. Four commits to the disk (taken in, audited, accepted, dispatched) lie before "
     "the first write; nothing is read from the device before. *Busy*: a line at {baud} baud of whose time "
     "polls want {share:.0%}; its longest request takes {longest:.0f} ms by the arithmetic, and a command "
-    "waits for the one that is on its way. The aim is of the first byte that a command sends."
+    "waits for the one that is on its way. The aim is of the first byte that a command sends, not of the "
+    "value. Of fewer than 100 commands 99 % is the worst one."
 )
 REFRESH: Final = (
     "{entities} entities of ten people each and {grants:,} grants, all signed with P-256, as one gateway "
