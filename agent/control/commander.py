@@ -13,6 +13,7 @@ import contextlib
 import logging
 import random
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from typing import Final
 
 from agent.control import journal
@@ -114,25 +115,27 @@ class Commander:
         for one in memory.recent:
             codes = [one.code] if one.code else []
             self._desk.tell(one.entity, one.id, one.state, one.device, one.point, codes, "told after a start")
-        sure = clock.state() == "synchronised"
+        goes_on = clock.state() == "synchronised" and not self._journal_lost
         for control in memory.controls:
             actuator = self._actuators.get((control.device, control.point))
             if actuator is None:
                 self._orphan(control)
                 continue
+            if self._journal_lost:  # what it goes back to is said by nothing that is sure but the profile
+                control = replace(control, restore_to=None)
             course = Course(control, actuator, self._desk, self.taker.may_begin)
             if not control.started:
-                if control.begin_ms < now:
-                    course.end("too-late")
+                if self._journal_lost or control.begin_ms < now:
+                    course.end("journal-lost" if self._journal_lost else "too-late")
                 self.courses.start(course, course.run())
-            elif sure and control.end_ms > now and control.state is not State.RESTORING:
+            elif goes_on and control.end_ms > now and control.state is not State.RESTORING:
                 self.courses.start(course, self._look_first(course))
             else:
                 course.end("restarted")
                 await course.prepare_to_put_back()
                 self.courses.start(course, course.run())
         if self._journal_lost:
-            self._look_at_everything()
+            self.courses.spawn("looking after the loss of the journal", self._look_at_everything())
         # Their acts lie in the lanes when the workers begin.
         for _ in range(3):
             await asyncio.sleep(0)
@@ -157,12 +160,16 @@ class Commander:
         log.error("%s", sentence)
         self._desk.alarm("control-orphaned", True, sentence, control.device)
 
-    def _look_at_everything(self) -> None:
+    async def _look_at_everything(self) -> None:
         """The journal was lost, nobody knows what runs: what is not at its default is told."""
-        for actuator in self._actuators.values():
-            self.courses.spawn(f"looking at {actuator.device}", self._look_at(actuator))
+        async with asyncio.TaskGroup() as group:
+            for actuator in self._actuators.values():
+                group.create_task(self._look_at(actuator), name=f"looking at {actuator.device}")
+        await self._desk.call(journal.dealt_with)
 
     async def _look_at(self, actuator: Actuator) -> None:
+        for course in self.courses.at(actuator.device, actuator.point.name):
+            await course.over.wait()  # it is put back, and says itself where it does not go
         shown = await actuator.present(self._desk.lanes[actuator.line])
         if actuator.shows(shown, actuator.default):
             return

@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Final
 
 from agent.control.life import ENDED, Control, State, WrongStep, may_follow
+from agent.store.carried import unmark_lost
 from policies.command import Command
 from policies.decision import Reservation
 from policies.facts import Period, Used
@@ -185,6 +186,11 @@ def begin(db: sqlite3.Connection, now_ms: int, *, lost: bool) -> None:
     """Note when the journal began anew, because the one before was lost."""
     if lost:
         db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (BORN, str(now_ms)))
+
+
+def dealt_with(db: sqlite3.Connection) -> None:
+    """Note that every point was looked at after the loss of the journal: the next start need not."""
+    unmark_lost(db)
 
 
 def _row(control: Control) -> tuple[object, ...]:

@@ -90,6 +90,7 @@ def opened(
     text = (
         f"{path.name} was damaged: set aside as {salvage.aside.name}, {salvage.records} records salvaged"
         f"{'' if salvage.whole else ', some may be lost'}"
+        f"{', the journal of controls is lost or a part of it' if salvage.journal_lost else ''}"
     )
     log.error("%s", text)
     return RecordFile(path, kind, checkpoint), text

@@ -1,7 +1,7 @@
 """Setting a damaged file aside, and saving what can be read of it under its old epochs.
 
-The damaged file is renamed, never changed.  Epochs, manifests and routes are
-copied as far as SQLite can read them, then every record whose checksum holds; where
+The damaged file is renamed, never changed.  Epochs, manifests, routes and the journal of
+controls are copied as far as SQLite can read them, then every record whose checksum holds; where
 SQLite cannot go on, the pages are read without it.  A record without its epoch or
 its manifest has no identity or no meaning, and is lost.  What was lost is told in
 the start record of the next epoch, so the other end can close the old ones.
@@ -19,10 +19,11 @@ import time
 import zlib
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
+from agent.store.carried import LOST, carry, journal_tables, mark_lost, unmark_lost
 from agent.store.connection import connect, file_bytes, translated, wal_of
 from agent.store.leafpages import records_in
 from agent.store.logrepair import looked_at, mend_log
@@ -42,6 +43,7 @@ MARK: Final = ".damaged"
 SMALL_TABLES: Final = ("epoch", "manifest_span", "manifest", "route", "meta")
 SUFFIXES: Final = ("-wal", "-shm", "")
 FILLED: Final = ".salvage"
+CONTROL: Final = "control"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,8 @@ class Salvage:
     records: int
     whole: bool
     """SQLite could read all of it; else pages were read without it, and something may be lost."""
+    journal_lost: bool = False
+    """Of a control file: the journal of controls, or a part of it, is lost."""
 
 
 def needs_salvage(path: Path, kind: str) -> bool:
@@ -85,7 +89,7 @@ def needs_salvage(path: Path, kind: str) -> bool:
                 return bool(db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0])
             db.execute("SELECT id, grp, tick, body, crc FROM record ORDER BY id DESC LIMIT 1").fetchone()
             db.execute("SELECT id FROM record ORDER BY id LIMIT 1").fetchone()
-            for table in SMALL_TABLES:
+            for table in (*SMALL_TABLES, *journal_tables(db)):
                 db.execute(f"SELECT * FROM {table}").fetchall()
                 # A look by key reads an index that a look at all does not.
                 if db.execute(f"PRAGMA integrity_check({table})").fetchall() != [("ok",)]:
@@ -157,7 +161,10 @@ def _fill(filled: Path, kind: str, aside: Path, spare: Spare) -> Salvage:
     try:
         # The log would take as much room as the file; opened by the agent, it is a WAL again.
         fresh.db.execute("PRAGMA journal_mode=TRUNCATE").fetchone()
-        return _copied(fresh, aside, spare)
+        if kind == CONTROL:
+            mark_lost(fresh.db)  # until it is seen not to be
+        salvage = _copied(fresh, aside, spare)
+        return replace(salvage, journal_lost=fresh.meta(LOST) is not None)
     finally:
         fresh.close()
 
@@ -173,6 +180,8 @@ def _copied(fresh: RecordFile, aside: Path, spare: Spare) -> Salvage:
         with contextlib.closing(connect(aside, readonly=True)) as old:
             unread = _copy_small(old, fresh, spare)
             whole = not unread and log_as_it_was == wal_of(aside)
+            if fresh.meta(LOST) is not None and _carried(old, fresh) and log_as_it_was == wal_of(aside):
+                unmark_lost(fresh.db)
             spans_read = "manifest_span" not in unread
             wanted = _Wanted(fresh, roomy)
             for rows in _ranges(old):
@@ -194,6 +203,11 @@ def _copied(fresh: RecordFile, aside: Path, spare: Spare) -> Salvage:
     if not whole:
         before += _copy_pages(fresh, aside, log_as_it_was, spare, roomy, spans_read)
     return Salvage(aside, before, whole)
+
+
+def _carried(old: sqlite3.Connection, fresh: RecordFile) -> bool:
+    with fresh.transaction():
+        return carry(old, fresh.db)
 
 
 def _copy_pages(

@@ -28,6 +28,7 @@ from agent.store import birth as births
 from agent.store import opening
 from agent.store.audit import Head
 from agent.store.birth import Birth
+from agent.store.carried import LOST
 from agent.store.connection import connect, file_bytes, translated, wal_of
 from agent.store.dropping import Terms
 from agent.store.heartbeat import NOTE, Heartbeat
@@ -144,7 +145,6 @@ class Store:
             room, path, lambda: opening.opened(path, "control", INSIDE_CHECKPOINT)
         )
         undo.callback(control.close)
-        anew = not control.epochs
         file, told, past = self._past(control)
         undo.callback(file.close)
         begun = opening.with_room(room, file.path, lambda: births.begin(file, past, epoch, birth, manifest))
@@ -155,6 +155,8 @@ class Store:
             NOTE: heartbeat.first(file.top, births.accounted(past, manifest) | new),
             KEY: lived.text(),
         }
+        if not control.epochs and past.ended != "first":
+            notes[LOST] = "1"
         control_begun = opening.with_room(
             room, path, lambda: births.begin_control(control, file, epoch, birth, notes)
         )
@@ -165,8 +167,8 @@ class Store:
         opening.with_room(room, path, lambda: keep_room_inside(control.db, path))
         room.hold_reserve()
         self.ended_before = past.ended
-        self.control_lost = (anew and past.ended != "first") or bool(told_control)
-        """The control file, or a part of it, is not the one of the life before."""
+        self.control_lost = control.meta(LOST) is not None
+        """The journal of controls, or a part of it, is not the one of the life before."""
         self.data = Lane(file, begun, spans)
         self.control = Lane(control, control_begun, [])
         self._terms = Terms(spans, manifest)
