@@ -34,6 +34,8 @@ class Told:
     n: int
     words: str = ""
     """What was done, for people."""
+    acknowledged: bool = True
+    """The broker took it for certain; else the gateway may have it, or not."""
 
 
 @dataclass(frozen=True, slots=True)

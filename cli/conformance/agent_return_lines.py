@@ -71,13 +71,13 @@ def _no_effect(seen: AgentEvidence, kinds: tuple[str, ...]) -> Found:
         return untested("no good confirmation was taken, so nothing can be said of bad ones")
     # What came before a message of the gateway could show in it; what came after its last one shows nothing.
     last = max((one.number for one in seen.streams), default=-1)
-    heeded = [one for one in told if one.mark.heard <= last]
+    heeded = [one for one in told if one.acknowledged and one.mark.heard <= last]
     return judged(faults, len(heeded), "such messages", "effects of a message that must have none")
 
 
 def unknown_key(seen: AgentEvidence) -> Found:
     """A confirmation by a key without a certificate is not taken, and the certificate is asked for."""
-    told = [one for one in seen.told if one.kind == "bare"]
+    told = [one for one in seen.told if one.kind == "bare" and one.acknowledged]
     if not told:
         return untested("no confirmation was sent without its certificate")
     faults = [named for one in told for named in _named(seen, one)]
@@ -150,7 +150,7 @@ def sends_again(seen: AgentEvidence) -> Found:
 
 def grows(seen: AgentEvidence) -> Found:
     """A confirmation with a member `x` is taken as if it were not there."""
-    told = [one for one in seen.told if one.kind == "growing"]
+    told = [one for one in seen.told if one.kind == "growing" and one.acknowledged]
     faults = [f"n {one.n} is not named by any message" for one in told if not _named(seen, one)]
     return judged(faults, len(told), "confirmations with a member x", "were not taken")
 

@@ -74,12 +74,12 @@ class AgentSession:
         return self._peer
 
     def send(self, letter: Letter, *, retain: bool = False) -> None:
-        """Publish a confirmation or question, and note it."""
+        """Publish a confirmation or question, and note it: one that nobody acknowledged may have come too."""
         mark = self.now()
-        if self.peer().publish(letter.topic, letter.payload, retain=retain):
-            self._told.append(Told(letter.kind, mark, letter.books, letter.n, letter.words))
-            if letter.kind == "good" and self.first_good is None:
-                self.first_good = letter
+        taken = self.peer().publish(letter.topic, letter.payload, retain=retain)
+        self._told.append(Told(letter.kind, mark, letter.books, letter.n, letter.words, acknowledged=taken))
+        if taken and letter.kind == "good" and self.first_good is None:
+            self.first_good = letter
 
     def until(self, holds: Callable[[], bool], timeout_s: float) -> bool:
         """Open and confirm what comes until a condition holds; False at the deadline, or when it died."""

@@ -104,14 +104,17 @@ class Peer:
         self._client.loop_stop()
 
     def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> bool:
-        """Publish at QoS 1 and wait for the broker; False when it did not take it in time."""
+        """Publish at QoS 1 and wait for the broker; False when it did not say in time that it took it.
+
+        It may have taken it all the same, or take it after the next connection.
+        """
         sent = self._client.publish(topic, payload, qos=1, retain=retain)
         deadline = time.monotonic() + PUBLISH_S
-        while not sent.is_published():
+        while sent.rc == mqtt.MQTT_ERR_SUCCESS and not sent.is_published():
             if time.monotonic() > deadline:
                 return False
             time.sleep(0.005)
-        return True
+        return sent.rc == mqtt.MQTT_ERR_SUCCESS
 
     def _connected(
         self,

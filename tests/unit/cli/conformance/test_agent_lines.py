@@ -229,6 +229,22 @@ def hears(seen: AgentEvidence, *kinds: Kind) -> AgentEvidence:
     return replace(seen, heard=heard, holes=(), asked={}, asked_manifest="")
 
 
+def unacknowledged(seen: AgentEvidence, *kinds: str) -> AgentEvidence:
+    """The broker fell before it acknowledged messages of some kinds to us."""
+    told = tuple(replace(one, acknowledged=one.kind not in kinds) for one in seen.told)
+    return replace(seen, told=told)
+
+
+def test_a_confirmation_that_came_without_the_brokers_acknowledgement_was_sent_all_the_same() -> None:
+    assert LINES["A-50"].judge(unacknowledged(SOUND, "good", "growing")).result is Result.PASSED
+
+
+def test_nothing_is_held_against_a_gateway_that_does_not_name_what_perhaps_never_came() -> None:
+    seen = BROKEN["A-59"](SOUND)
+    assert LINES["A-59"].judge(seen).result is Result.FAILED
+    assert LINES["A-59"].judge(unacknowledged(seen, "growing")).result is Result.NOT_TESTED
+
+
 NEVER_CONNECTED = replace(
     hears(SOUND), told=SOUND.told[:1], lives=SOUND.lives[-1:], troubles=(), marks={}, values={}
 )
