@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help venv setup setup-test demo test lint torture fuzz bench powercut lock clean
+.PHONY: help venv setup setup-test demo test lint torture fuzz mutants bench powercut lock clean
 MAKEFLAGS += --no-print-directory
 
 # Debian keeps mosquitto and mkfs.ext4 in sbin, which is not on everybody's PATH.
@@ -172,6 +172,9 @@ torture: setup-test  ## random kills, outages and full disks, e.g. ARGS="--round
 
 fuzz: venv  ## mutated answers on every kind of line, e.g. ARGS="--seconds 60 --seed 7 --json"
 	@$(VENV)/bin/python -m tests.fuzz $(ARGS)
+
+mutants: venv  ## change the rules one thing at a time, tell what no test sees, e.g. ARGS="--sample 100 --seed 7"
+	@nice -n 15 $(VENV)/bin/python -m tests.mutants $(ARGS)
 
 bench: setup-test  ## measure speed and size, e.g. ARGS="--json"
 	@$(VENV)/bin/python -m bench $(ARGS)

@@ -11,7 +11,6 @@ import argparse
 import hashlib
 import json
 import os
-import random
 import sys
 import time
 from collections import Counter
@@ -96,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     every = list(changes)
     if options.sample:
         unlisted = [one for one in changes if one.key not in known]
-        changes = random.Random(options.seed).sample(unlisted, min(options.sample, len(unlisted)))
+        changes = sorted(unlisted, key=lambda one: _lot(one, options.seed))[: options.sample]
     begun = time.monotonic()
     books = _Books(sources, fresh=options.fresh, tests=options.tests)
     todo = [one for one in changes if books.killer(one) is None]
@@ -137,6 +136,11 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--quiet", action="store_true", help="no progress")
     parser.add_argument("--json", action="store_true")
     return parser.parse_args(argv)
+
+
+def _lot(change: Change, seed: int) -> str:
+    """Return a change's place in the draw: it stays when others come or go."""
+    return _digest(json.dumps([seed, *change.key]).encode())
 
 
 class _Books:

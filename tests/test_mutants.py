@@ -1,8 +1,10 @@
-"""The tool that changes the rules one thing at a time: what it changes, what it leaves.
+"""The tool that changes the rules one thing at a time: what it changes, what it leaves, and a sample.
 
-The whole run is `make mutants`.
+The whole run is `make mutants`; docs/policy.md has its figures.
 """
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,9 @@ import pytest
 from tests.mutants import DECIDE, ROOT, TRUST
 from tests.support.mutation.changes import Change, changed_code, changes_of
 from tests.support.mutation.known import Equivalent, no_longer, read_known
+
+SAMPLE = 20
+SEED = 1
 
 
 def whats(source: str) -> list[str]:
@@ -102,3 +107,10 @@ def test_every_change_that_is_explained_is_one_that_can_be_made() -> None:
     for path in [*TRUST, *DECIDE]:
         changes += changes_of(path, (ROOT / path).read_text("utf-8"))
     assert no_longer(read_known(), changes, set()) == []
+
+
+@pytest.mark.timeout(600)
+def test_a_sample_of_changes_is_seen_by_the_tests() -> None:
+    command = [sys.executable, "-m", "tests.mutants", "--sample", str(SAMPLE), "--seed", str(SEED), "--quiet"]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr

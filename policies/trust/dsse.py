@@ -49,8 +49,6 @@ def unseal(raw: bytes, kind: str, keys: Mapping[str, Key], longest: int, what: s
         if len(envelope.signatures) > MOST_SIGNATURES:
             raise PolicyRefused(Why.TOO_LARGE, f"{what} has more than {MOST_SIGNATURES} signatures")
         usable = [key for key in keys.values() if key.scheme in SCHEMES]
-        if not usable:
-            raise PolicyRefused(Why.UNSIGNED, f"{what}: there is no key that may sign it")
         # Each key by itself: the library stops at the first signature that is enough, so that the order in
         # which somebody put them would say who signed.
         signed = frozenset(key.keyid for key in usable if _has_signed(envelope, key))

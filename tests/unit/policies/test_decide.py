@@ -783,3 +783,25 @@ def test_a_plan_has_the_random_end_of_its_grant() -> None:
     plan = ask(book(GRANT | {"randomise": {"start": "5min", "end": "10min"}})).plan
     assert plan is not None
     assert (plan.random_start_s, plan.random_end_s) == (300, 600)
+
+
+def test_of_rows_of_one_level_the_more_particular_comes_first() -> None:
+    device, point, gateway = {"devices": ["wh-01"]}, {"points": ["Shed"]}, {"gateways": ["gw-0001"]}
+    kind, group = {"kinds": ["water-heater"]}, {"groups": ["feeder-7"]}
+    order = [
+        device | point,
+        device,
+        point | gateway | kind,
+        point | gateway,
+        point | kind,
+        point,
+        gateway | group,
+        gateway,
+        kind,
+        {"owners": ["customer-17"]},
+    ]
+    names = [f"g-{9 - place}" for place in range(len(order))]  # by their ids they would stand the other way
+    rows = [GRANT | {"id": name, "to": to} for name, to in zip(names, order, strict=True)]
+    assert [row.grant.id for row in book(*rows).permits] == names
+    strong = GRANT | {"id": "g-strong", "to": {"owners": ["customer-17"]}, "priority": {"level": 1}}
+    assert book(*rows, strong).permits[0].grant.id == "g-strong"

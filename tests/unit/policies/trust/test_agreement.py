@@ -4,10 +4,23 @@ import dataclasses
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 from securesystemslib.signer import SSlibKey
 
-from policies.trust.agreement import EVER, OWNERS, Consent, Named, Validity, agreement, digest, seal_consent
+from policies.trust.agreement import (
+    EVER,
+    LONGEST_CONSENT,
+    OWNERS,
+    Agreed,
+    Consent,
+    Named,
+    Validity,
+    agreement,
+    digest,
+    named_grants,
+    seal_consent,
+)
 from policies.trust.bounds import POLICY_PATH
 from policies.trust.ceremony import put_part, set_consent_keys, with_owners
 from policies.trust.contents import Table
@@ -303,3 +316,43 @@ def test_a_record_without_a_sense_is_as_if_it_were_not_there(world: World) -> No
     assert counted(
         world.give(world.assign(consenting(["g-wh"]), b"{}", odd, b'{"payload":1}', good).raw)
     ) == ["g-wh"]
+
+
+@pytest.mark.parametrize("kind", [Named, Agreed, Validity, Consent])
+def test_members_that_nobody_knows_are_refused_in_what_is_agreed(kind: type[msgspec.Struct]) -> None:
+    named = {"id": "g", "sha256": "0" * 64}
+    plain = {
+        Named: named,
+        Agreed: {"format": 1, "entity": "e"},
+        Validity: {},
+        Consent: {
+            "format": 1,
+            "owner": "o",
+            "gateway": "g",
+            "grants": [named],
+            "evidence": "",
+            "issued": "2026-11-22T12:00:00Z",
+        },
+    }[kind]
+    msgspec.json.decode(json.dumps(plain), type=kind)
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.json.decode(json.dumps({**plain, "more": 1}), type=kind)
+
+
+def test_a_grant_that_says_no_revision_is_of_the_first() -> None:
+    policy = {"policy": {"utility": "dso"}, "grant": [{"id": "g", "from": "esco1"}]}
+    ((named, entity),) = named_grants(json.dumps(policy).encode())
+    assert (named.id, named.revision, entity) == ("g", 1, "esco1")
+    assert Named("g", "0" * 64).revision == 1
+
+
+def test_a_record_that_just_fits_counts_and_one_byte_more_does_not(world: World) -> None:
+    service = portal(world, OWNER)
+    assert LONGEST_CONSENT == 8192
+    record = service.record(world.consent(OWNER, "g-wh"))
+    for size, proved in ((LONGEST_CONSENT, ["g-wh"]), (LONGEST_CONSENT + 1, [])):
+        longer = json.loads(record) | {"note": ""}
+        longer["note"] = "x" * (size - len(json.dumps(longer, separators=(",", ":"))))
+        raw = json.dumps(longer, separators=(",", ":")).encode()
+        assert len(raw) == size
+        assert counted(world.give(world.assign(consenting(["g-wh"]), raw).raw)) == proved

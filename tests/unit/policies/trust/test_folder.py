@@ -108,6 +108,19 @@ def test_a_timestamp_alone_renews_what_is_held(world: World) -> None:
     assert grant_ids(world.load()) == ["g-wh"]
 
 
+def test_what_is_held_is_copied_where_the_file_system_has_no_second_names(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(*given: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr(os, "link", none)
+    world.tick(minutes=60)
+    made = world.publish()
+    assert world.refresh({TIMESTAMP_FILE: made.timestamp}).verified.issued_ms == world.now_ms
+    assert grant_ids(world.load()) == ["g-wh"]
+
+
 def test_a_document_that_just_fits_is_taken_and_one_byte_more_is_not(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

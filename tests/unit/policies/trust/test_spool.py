@@ -1,6 +1,7 @@
 """The spool keeps what came, of whom, within its size, and says in which order it is tried."""
 
 import json
+import os
 import stat
 from pathlib import Path
 
@@ -127,3 +128,23 @@ def test_a_spool_is_made_where_there_is_none_and_nobody_else_reads_it(tmp_path: 
     base = tmp_path / "deep" / "spool"
     Spool(base, ("mqtt",))
     assert stat.S_IMODE(base.stat().st_mode) == 0o700
+
+
+def test_of_two_timestamps_with_one_number_the_one_that_came_by_itself_is_tried_first(tmp_path: Path) -> None:
+    old, new = stamp(3), stamp(3) + b" "
+    assert tried(spool_of(tmp_path, pack({NAME: old}), new)) == [new, old]
+
+
+def test_what_came_is_whole_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[tuple[str, int]] = []
+
+    def fsync(handle: int) -> None:
+        path = Path(os.readlink(f"/proc/self/fd/{handle}"))
+        flushed.append((path.name, path.stat().st_size))
+
+    spool = Spool(tmp_path, ("mqtt",))
+    monkeypatch.setattr(os, "fsync", fsync)
+    spool.put("mqtt", Place.TIMESTAMP, stamp(1))
+    assert flushed == [("mqtt.timestamp.part", len(stamp(1)))]
