@@ -17,6 +17,7 @@ from agent.config_models import Config
 from agent.config_policy import PolicyConfig
 from agent.config_rules import Types
 from agent.control.actuator import actuators
+from agent.control.clocksetting import clocks
 from agent.control.commander import Commander
 from agent.control.desk import Desk
 from agent.control.kept import Kept
@@ -78,13 +79,15 @@ class Governance:
     ) -> Commander:
         """Build what obeys, on the lanes of the lines by their names; beats come by the brokers."""
         self._brokers = brokers
+        controllable = list(actuators(self._config, types))
         self.commander = Commander(
             self._config.gateway.id,
             Kept(self.keeper),
             Desk(self._store, self._clock, lanes, self._alarms.tell, audited),
-            list(actuators(self._config, types)),
+            controllable,
             self._opt_outs,
             journal_lost=self._store.control_lost,
+            clocks=list(clocks(self._config, types, controllable)),
             segment=self._policy.segment,
         )
         return self.commander

@@ -334,7 +334,8 @@ def _leave(progress: Progress, view: View, gateway: str) -> None:
         case Ending.AS_WANTED:
             view.say("ended as wanted")
         case Ending.OTHERWISE:
-            view.say(f"not as wanted: {'failed and put back' if progress.failed else progress.state}")
+            put_back = "failed and put back" if progress.state != "done" else "failed"
+            view.say(f"not as wanted: {put_back if progress.failed else progress.state}")
             raise typer.Exit(1)
         case None if progress.steps:
             view.say(

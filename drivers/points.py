@@ -260,6 +260,10 @@ def _clock_faults(point: PointType, clock: ClockSpec, step: Decimal) -> list[str
         faults.append(f'sense: "since" {clock.since} is no day of the calendar')
     if clock.max_offset_ms <= 2000 * step:
         faults.append(f'sense: "max_offset" is to be more than two steps of the clock, {2 * step} s')
+    if clock.set is not None:
+        fits = point.table is Table.HOLDING and point.type.is_integer and not point.scale_by
+        if not fits or (clock.set == "register" and point.width > 1):
+            faults.append(f'sense: "set" = "{clock.set}" writes {_WRITES[clock.set][1]}, as an integer')
     return faults
 
 

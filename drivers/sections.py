@@ -144,6 +144,8 @@ class ClockSpec(Noun):
     """Further off than this, in either way, is wrong."""
     max_ppm: Annotated[Number, Field(gt=0)] | None = None
     """So many millionths fast or slow are an alarm."""
+    set: Literal["register", "registers"] | None = None
+    """By which function it is set, 6 or 16, where writing it does that."""
 
     @property
     def since_ms(self) -> int:

@@ -17,10 +17,10 @@ from drivers.types import DeviceType, PointType, RegisterType, Table
 from simulator import pdu
 from simulator.bends import CLOCK, COUNTER, Bend, bend, is_number, modulus_of, number
 from simulator.effect import Behaviour
-from simulator.encoding import Plain, encode, unit_factor
+from simulator.encoding import Plain, decode, encode, unit_factor
 from simulator.faults import Condition, Fault
 from simulator.orders import Journal, Orders
-from simulator.pdu import DEVICE_FAILURE, READS, Request
+from simulator.pdu import DEVICE_FAILURE, READS, Refusal, Request
 from simulator.registers import Registers, extent_of, inside
 
 NEVER: Final = 1 << 30
@@ -94,6 +94,12 @@ class Device:
         }
         self._powers = {point.scale_by: point.steps.exp for point in device_type.points if point.scale_by}
         self._moves = any(point.quantity == CLOCK for point in device_type.points)
+        self._clock_off_s = {
+            point.name: 0.0
+            for point in device_type.points
+            if point.sense is not None and point.sense.clock is not None and point.sense.clock.set
+        }
+        """By how much each clock that can be set was set, so far."""
         self._vain = False
 
     def answer(self, request: bytes) -> bytes:
@@ -218,7 +224,27 @@ class Device:
         self._orders.write(Table.COIL, address, bytes(bits), function, self._clock())
 
     def write_registers(self, function: int, address: int, registers: bytes) -> None:
-        self._orders.write(Table.HOLDING, address, registers, function, self._clock())
+        clock = self._clock_at(address, registers, function)
+        if clock is None:
+            self._orders.write(Table.HOLDING, address, registers, function, self._clock())
+            return
+        if self.condition.refuses is not None:
+            raise Refusal(self.condition.refuses.code)
+        written = decode(clock, registers)
+        self._clock_off_s[clock.name] += float(written) - number(self.values()[clock.name])
+        self._encoded = None
+        self._journal.written(self.name, clock.name, written, "write")
+
+    def _clock_at(self, address: int, registers: bytes, function: int) -> PointType | None:
+        """Return the clock that a write sets, None when it is none."""
+        for name in self._clock_off_s:
+            point = self.type.point(name)
+            assert point.sense is not None
+            assert point.sense.clock is not None
+            fits = function == 16 or point.sense.clock.set == "register"
+            if point.address == address and len(registers) == 2 * point.width and fits:
+                return point
+        return None
 
     def write_timed_bit(self, address: int, word: int) -> None:
         self._orders.write_timed(address, word, self._clock())
@@ -233,6 +259,8 @@ class Device:
         for one in self._bends.values():
             for name in one.points:
                 found[name] = one.shown(name, found[name], now_s)
+        for name, off_s in self._clock_off_s.items():
+            found[name] = number(found[name]) + off_s
         return found
 
     def _value(self, point: PointType, plant: Mapping[str, Plain], now_s: float) -> Plain:

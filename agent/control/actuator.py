@@ -168,7 +168,7 @@ class Actuator:
             return
 
         async def act(link: ControlLink) -> None:
-            locked = await self._locked(link)
+            locked = await self.is_locked(link)
             if locked is not False:
                 assert self.lock is not None
                 found = "cannot be read" if locked is None else "shows that it is locked there"
@@ -191,7 +191,7 @@ class Actuator:
         """Begin the hold anew if the control still runs, and is not locked out, when its turn has come."""
 
         async def act(link: ControlLink) -> bool:
-            if not still() or (self.lock is not None and await self._locked(link) is not False):
+            if not still() or (self.lock is not None and await self.is_locked(link) is not False):
                 return False
             await self._send(link, writes)
             return True
@@ -223,11 +223,12 @@ class Actuator:
         if self.lock is None:
             return False
         try:
-            return await lane.take(self._locked)
+            return await lane.take(self.is_locked)
         except FieldError:
             return None
 
-    async def _locked(self, link: ControlLink) -> bool | None:
+    async def is_locked(self, link: ControlLink) -> bool | None:
+        """Tell in an act whether control is locked out at the device; None when nobody knows."""
         assert self.lock is not None
         assert self.point.write is not None
         assert self.point.write.locked_if is not None

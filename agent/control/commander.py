@@ -19,6 +19,7 @@ from typing import Final
 from agent.control import journal
 from agent.control.actuator import Actuator
 from agent.control.beats import Beats
+from agent.control.clocksetting import ClockSetting, SettableClock
 from agent.control.course import Course
 from agent.control.courses import Courses
 from agent.control.desk import Desk
@@ -51,6 +52,7 @@ class Commander:
         *,
         journal_lost: bool,
         segment: str = "main",
+        clocks: Sequence[SettableClock] = (),
         rng: random.Random | None = None,
     ) -> None:
         """Prepare; nothing is read or written before :meth:`running`.
@@ -71,6 +73,7 @@ class Commander:
             self.courses,
             opt_outs.now,
             self._rng,
+            ClockSetting(desk, clocks),
         )
         self._in_force = in_force
         self.beats = Beats(segment, in_force, self.taker.contacts, desk.clock)
@@ -109,6 +112,10 @@ class Commander:
         clock = self._desk.clock
         now = clock.now_ms()
         await self._desk.call(lambda db: journal.begin(db, now, lost=self._journal_lost))
+        for one in await self._desk.call(lambda db: journal.close_unfinished(db, now)):
+            if one.state is State.DISPATCHED:
+                text = "the agent ended in the middle of it: nobody knows whether it was written"
+                self._desk.tell(one.entity, one.id, State.FAILED, one.device, one.point, ["restarted"], text)
         memory = await self._desk.call(journal.remember)
         self.taker.remember(memory)
         self._desk.changed.update(memory.changed)

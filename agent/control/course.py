@@ -12,7 +12,6 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import partial
 from typing import Final
 
 from agent.control.actuator import Actuator, LockedOut, Shown
@@ -217,11 +216,14 @@ class Course:
             return
         now = self._desk.clock.mono()
         self._until = now + length_s
-        if actuator.hold_place is not None and hold_s is not None:
-            self._desk.armed[actuator.hold_place] = Armed(float(hold_s), now)
+
+        async def dispatched() -> None:
+            await self._dispatch(handover, registers)
+            if actuator.hold_place is not None and hold_s is not None:
+                self._desk.armed[actuator.hold_place] = Armed(float(hold_s), now)
+
         failed = text = ""
         try:
-            dispatched = partial(self._dispatch, handover, registers)
             await actuator.order(self._lane, control.value, hold_s, dispatched)
         except LockedOut as error:
             await self._step(State.REFUSED, "locked-out", str(error))

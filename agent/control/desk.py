@@ -18,6 +18,7 @@ from agent.control.life import Control, State
 from agent.store.store import Store
 from core.errors import StoreError
 from core.records import Outcome
+from policies.command import Command
 from policies.forms import number_text
 
 log = logging.getLogger(__name__)
@@ -119,6 +120,24 @@ class Desk:
         """Take the next step of one control."""
         [after] = await self.steps(Step(control, state, why, text, shown))
         return after
+
+    async def answer(
+        self, command: Command, state: State, code: str = "", text: str = "", writes: Sequence[str] = ()
+    ) -> None:
+        """Tell a step of a command that is no control, and has none: written down first.
+
+        ``writes`` are the registers that are going to be written, counted in the same transaction.
+        """
+        now, entity = self.clock.now_ms(), command.issuer.entity
+
+        def note(db: sqlite3.Connection) -> None:
+            wear.count(db, command.device, writes, now)
+            journal.note_answer(db, entity, command.id, state, code, now)
+
+        await self.call(note)
+        self.tell(entity, command.id, state, command.device, command.point, [code] if code else [], text)
+        audited = {"command": command.id, "entity": entity, "state": state.value, "why": code}
+        self.note("control", {**audited, "text": text} if text else {**audited})
 
     async def has_room(self, device: str, registers: Sequence[str], most: int) -> bool:
         """Tell whether none of some registers was written ``most`` times today."""

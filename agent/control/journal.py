@@ -129,6 +129,24 @@ def note_answer(db: sqlite3.Connection, entity: str, id_: str, state: State, cod
     )
 
 
+def close_unfinished(db: sqlite3.Connection, now_ms: int) -> tuple[Answer, ...]:
+    """End what an agent before this one left unanswered, and is no control; return how each stood.
+
+    What was not decided was not done.  What was dispatched, a clock to be set, may have been written: that it
+    is over is all that can be said.
+    """
+    rows = db.execute(
+        "SELECT entity, id, state, code, device, point FROM command WHERE state IN (?, ?) "
+        "AND (entity, id) NOT IN (SELECT entity, id FROM control) ORDER BY at_ms",
+        (State.ACCEPTED.value, State.DISPATCHED.value),
+    ).fetchall()
+    found = tuple(Answer(one[0], one[1], State(one[2]), *one[3:]) for one in rows)
+    for one in found:
+        state = State.REFUSED if one.state is State.ACCEPTED else State.DONE
+        note_answer(db, one.entity, one.id, state, "restarted", now_ms)
+    return found
+
+
 def accept(db: sqlite3.Connection, control: Control, reserve: Iterable[Reservation]) -> None:
     """Write a control down with what it takes of its budgets: both, or neither."""
     for one in reserve:

@@ -19,6 +19,7 @@ from typing import Final
 
 from agent.control import gather, journal, wear
 from agent.control.actuator import Actuator, Shown
+from agent.control.clocksetting import ClockSetting
 from agent.control.contacts import Contacts
 from agent.control.course import Course, Judged
 from agent.control.courses import Courses
@@ -64,6 +65,7 @@ class Taker:
         courses: Courses,
         opt_outs: Callable[[], tuple[OptOut, ...]],
         rng: random.Random,
+        setting: ClockSetting,
     ) -> None:
         """Prepare; :meth:`remember` is called before anything is taken."""
         self.inbox = Inbox(gateway)
@@ -78,6 +80,7 @@ class Taker:
         self._courses = courses
         self._opt_outs = opt_outs
         self._rng = rng
+        self._setting = setting
         self._used: dict[Period, Used] = {}
         self._repeats = Repeats()
         self._deciding = asyncio.Lock()
@@ -244,12 +247,11 @@ class Taker:
         return ends and self.contacts.silent_s(entity) > plan.comm_loss_after_s
 
     async def _accept(self, command: Command, plan: Plan) -> None:
-        actuator = self._actuators[command.device, command.point]
         value = command.value
         if plan.duration_s == 0 or value is None:
-            # Setting a clock is a write that nothing restores: not carried out yet, and never guessed.
-            await self._refuse(command, ("verb",), admitted=True)
+            await self._set_clock(command, plan)
             return
+        actuator = self._actuators[command.device, command.point]
         now = self._desk.clock.now_ms()
         begin = max(plan.begin_ms, now) + self._rng.randint(0, plan.random_start_s * 1000)
         end = begin + plan.duration_s * 1000 + self._rng.randint(0, plan.random_end_s * 1000)
@@ -300,6 +302,15 @@ class Taker:
             and course.control.begin_ms < plan.latest_end_ms
             and plan.begin_ms < course.control.end_ms
         )
+
+    async def _set_clock(self, command: Command, plan: Plan) -> None:
+        code = await self._setting.unfit(command, plan.begin_ms, self.memory.born_ms)
+        if code:
+            await self._refuse(command, (code,), admitted=True)
+            return
+        more: dict[str, int | str] = {"grant": plan.grant, **self._in_force.versions}
+        self._tell(command, State.ACCEPTED, (), "", **more)
+        self._courses.spawn(f"setting the clock of {command.device}", self._setting.carry_out(command))
 
     async def may_begin(self, control: Control) -> Judged:
         """Judge a control again when its time has come: signatures, policy and facts of that moment."""

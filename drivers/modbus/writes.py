@@ -8,12 +8,12 @@ Pure, save for :func:`send`.  Deliberately not here: who may order what, reading
 """
 
 from dataclasses import dataclass
-from decimal import ROUND_FLOOR, Decimal
+from decimal import ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
 from typing import Literal, assert_never
 
 from core.manifest import Value
 from drivers.modbus.link import TIMEOUT_S, ControlLink
-from drivers.modbus.registers import encode, registers
+from drivers.modbus.registers import encode, in_order, registers
 from drivers.points import HoldRegister, PointType, TimedCoil, WriteSpec
 
 Kind = Literal["coil", "timed-coil", "register", "registers"]
@@ -87,6 +87,26 @@ def hold_write(hold: HoldRegister, seconds: Decimal | int) -> Write:
         raise ValueError(f"a hold of {wanted} s is not within {hold.min} to {hold.max} s")
     chunk = _counts(wanted, hold.scale).to_bytes(2 * hold.width, "big")
     return Write(hold.function, hold.address, tuple(registers(chunk)))
+
+
+def clock_write(point: PointType, at_ms: int) -> Write:
+    """Return the request that sets a device's clock to an instant, to the nearest of its steps.
+
+    Args:
+        point: the clock, of a type that says how it is set (``ClockSpec.set``).
+        at_ms: UTC, ms since 1970.  ``ValueError`` when the register cannot hold it.
+    """
+    assert point.sense is not None
+    assert point.sense.clock is not None
+    assert point.sense.clock.set is not None
+    mult, add, exp = point.steps
+    steps = Decimal(at_ms - point.sense.clock.since_ms).scaleb(-3 - exp)
+    raw = int(((steps - add) / mult).to_integral_value(ROUND_HALF_EVEN))
+    try:
+        chunk = raw.to_bytes(2 * point.width, "big", signed=point.type.is_signed)
+    except OverflowError as error:
+        raise ValueError(f"{point.type.value} of {point.name} does not hold that instant") from error
+    return Write(point.sense.clock.set, point.address, tuple(registers(in_order(point, chunk))))
 
 
 def _timed(point: PointType, write: WriteSpec, coil: TimedCoil, seconds: Decimal) -> Write:

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from agent.control.course import Judged
 from agent.control.life import Control, State
 from policies.command import Command
+from policies.forms import instant_text
 from policies.grant import Verb
 from simulator.pytest_plugin import Premises, Starter
-from tests.support.controlrig import Controlled, Documents, command, crashing, rig, rulebook
+from tests.support.controlrig import Controlled, Documents, command, crashing, now_ms, rig, rulebook
 
 pytestmark = [pytest.mark.field, pytest.mark.timeout(60)]
 
@@ -83,12 +85,12 @@ async def test_the_lock_is_read_again_right_before_the_write(
     async with rig(home, tmp_path, documents, device=CHARGER) as gateway:
         taker = gateway.commander.taker
 
-        async def locked_meanwhile(control: Control) -> tuple[str, ...]:
+        async def locked_meanwhile(control: Control) -> Judged:
             home.set(CHARGER, "Unlocked", 0)
-            return ()
+            return Judged()
 
         taker.may_begin = locked_meanwhile  # type: ignore[method-assign]
-        gateway.send(limiting())
+        gateway.send(limiting(start=instant_text(now_ms() + 1_500)))
         assert (await gateway.until("refused")).reasons == ["locked-out"]
         assert await gateway.states() == ["accepted", "refused"]
         assert written(home) == []

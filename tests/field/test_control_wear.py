@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from agent.control import wear
+from agent.control.course import Judged
 from agent.control.life import Control, State
+from policies.forms import instant_text
 from simulator.pytest_plugin import Premises, Starter
 from tests.support.controlrig import DEVICE, Rig, command, crashing, now_ms, rig
 
@@ -67,7 +69,7 @@ async def test_a_control_that_waited_is_refused_where_the_day_was_used_up_meanwh
         store, taker = gateway.store, gateway.commander.taker
         judge = taker.may_begin
 
-        async def used_up(control: Control) -> tuple[str, ...]:
+        async def used_up(control: Control) -> Judged:
             for _ in range(3):
                 await store.call(
                     store.control, lambda file: wear.count(file.db, DEVICE, ["coil:0"], now_ms())
@@ -75,7 +77,7 @@ async def test_a_control_that_waited_is_refused_where_the_day_was_used_up_meanwh
             return await judge(control)
 
         taker.may_begin = used_up  # type: ignore[method-assign]
-        gateway.send(command())
+        gateway.send(command(start=instant_text(now_ms() + 1_500)))
         assert (await gateway.until("refused")).reasons == ["write-budget"]
         assert await gateway.states() == ["accepted", "refused"]
         assert gateway.shed() is False

@@ -23,6 +23,7 @@ from agent.clock import Clock
 from agent.commandlane import CommandLane
 from agent.config import parse_config, types_of
 from agent.control.actuator import actuators
+from agent.control.clocksetting import clocks
 from agent.control.commander import Commander
 from agent.control.desk import Desk, Step
 from agent.control.life import Control, State
@@ -132,7 +133,7 @@ def _roster(entity: str, key: ed25519.Ed25519PrivateKey, begin: str, end: str) -
     return Roster.model_validate(
         {
             "roster": {"entity": entity, "version": 1, "issued": begin, "expires": end},
-            "individual": [{"id": "op-17", "roles": ["operator"]}],
+            "individual": [{"id": "op-17", "roles": ["operator", "engineer"]}],
             "key": [
                 {
                     "id": "k1",
@@ -321,13 +322,16 @@ async def rig(
             told.pop((code, device), None)
 
     desk = desk_type(store, clock, {"lan": lane}, alarm, lambda: None)
+    known = types_of(config.gateway)
+    controllable = list(actuators(config, known))
     commander = Commander(
         GATEWAY,
         documents or Documents(),
         desk,
-        list(actuators(config, types_of(config.gateway))),
+        controllable,
         OptOuts(directory),
         journal_lost=store.control_lost,
+        clocks=list(clocks(config, known, controllable)),
         rng=rng,
     )
 

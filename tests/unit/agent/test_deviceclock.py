@@ -199,6 +199,7 @@ def test_a_clock_is_declared_for_seconds_and_with_a_bound_wider_than_its_steps()
     assert "no counter" in point_faults(counter)[0]
     assert "no day" in point_faults(clock_point_unchecked(since="2000-02-30"))[0]
     assert "more than two steps" in point_faults(clock_point_unchecked(max_offset="2s"))[0]
+    assert "writes a number of table" in point_faults(clock_point_unchecked(set="registers"))[0]
 
 
 def clock_point_unchecked(**clock: object) -> PointType:

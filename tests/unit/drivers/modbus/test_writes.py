@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from drivers.modbus.writes import Write, hold_write, writes_of
+from drivers.modbus.registers import decode_point
+from drivers.modbus.writes import Write, clock_write, hold_write, writes_of
 from drivers.points import HoldRegister, PointType
 from drivers.types import load_type
 from tests.support.points import point
@@ -88,3 +89,33 @@ def test_functions_are_those_of_the_requests() -> None:
         6,
         16,
     ]
+
+
+def clock(**fields: Any) -> PointType:
+    spec = {"since": "2000-01-01", "max_offset": "60s", "set": "registers"}
+    plain = {"type": "uint32", "unit": "s", "address": 4, "sense": {"clock": spec}}
+    return point("Clock", **{**plain, **fields})
+
+
+@pytest.mark.parametrize(
+    ("fields", "ms", "shown"),
+    [
+        ({}, 1_499, 1),
+        ({}, 1_501, 2),
+        ({"word_order": "little"}, 90_000_000, 90_000),
+        ({"scale": "0.001"}, 1_501, 1_501),
+        ({"scale": "0.5"}, 1_700, 15),
+        ({"scale": "10"}, 26_000, 3),
+    ],
+)
+def test_a_clock_is_set_to_the_nearest_of_its_steps(fields: dict[str, Any], ms: int, shown: int) -> None:
+    made = clock(**fields)
+    write = clock_write(made, 946_684_800_000 + ms)
+    chunk = b"".join(word.to_bytes(2, "big") for word in write.words)
+    assert (write.function, write.register) == (16, "holding:4")
+    assert decode_point(made, chunk)[0] == shown
+
+
+def test_an_instant_that_a_register_cannot_hold_is_not_written() -> None:
+    with pytest.raises(ValueError, match="does not hold that instant"):
+        clock_write(clock(), 946_684_800_000 - 1_000)
