@@ -10,6 +10,7 @@ from pathlib import Path
 
 from agent.config import load_config, types_of, warnings
 from agent.identity import identity_faults, identity_warnings
+from agent.linelink import port_warnings
 from agent.serving import run
 from core.outcome import leave
 
@@ -19,7 +20,8 @@ def main(config: Path, level: str) -> None:
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     log = logging.getLogger("agent")
     loaded = load_config(config)
-    for warning in (*warnings(loaded, types_of(loaded.gateway)), *identity_warnings(loaded)):
+    told = (*warnings(loaded, types_of(loaded.gateway)), *port_warnings(loaded), *identity_warnings(loaded))
+    for warning in told:
         log.warning("%s", warning)
     for fault in identity_faults(loaded):
         # An expired certificate must not stop a meter from being read: rows wait in the store.

@@ -26,6 +26,7 @@ from agent.datadir import data_dir_fault
 from agent.identity import file_faults, identity_warnings
 from agent.learned import Shown, shown, told
 from agent.learnednote import read_note, to_forget, types_by_device
+from agent.linelink import port_warnings
 from agent.site import PollGroup, Site, build_site
 from core.errors import ConfigError
 from core.ownership import Ownership
@@ -177,7 +178,13 @@ def check(path: Path, at: datetime | None = None) -> Checked:
         file=str(path),
         problem=f"{path} names files that cannot be used:" if identity else "",
         faults=identity,
-        warnings=(*warnings(config, types), *identity_warnings(config, now), *unread, *_bus_warnings(lines)),
+        warnings=(
+            *warnings(config, types),
+            *port_warnings(config),
+            *identity_warnings(config, now),
+            *unread,
+            *_bus_warnings(lines),
+        ),
         lines=lines,
         learned={device: shown(one) for device, one in learned.items()},
         connections=tuple(

@@ -6,6 +6,7 @@ knows the kinds of lines.  Not here: when to connect (`agent.lineworker`).
 
 from collections.abc import Iterator
 from datetime import datetime
+from pathlib import Path
 
 from agent.config_models import Config, LineConfig
 from certs.contexts import client_context, refuse_development_authority, server_context
@@ -50,6 +51,24 @@ def line_context(config: Config, line: LineConfig, now: datetime | None = None) 
     refuse_development_authority(ca, config.gateway.setting.value)
     make = server_context if line.url.scheme is LineScheme.LISTEN else client_context
     return lambda: make(ca, cert, key, now=now)
+
+
+def port_warnings(config: Config) -> Iterator[str]:
+    """Yield the lines on a serial port that another line has too by another name.
+
+    One name twice is told from the table alone (`agent.config_rules`); a name under /dev/serial/by-id is a link.
+    """
+    ports: dict[Path, LineConfig] = {}
+    for line in config.lines:
+        if line.url.scheme is not LineScheme.RTU:
+            continue
+        port = Path(line.url.path).resolve()
+        other = ports.setdefault(port, line)
+        if other.url.path != line.url.path:
+            yield (
+                f'lines "{other.name}" and "{line.name}" lead to the same serial port {port}: only one of them '
+                "can use it, so give their devices one line"
+            )
 
 
 def role_warnings(config: Config) -> Iterator[str]:

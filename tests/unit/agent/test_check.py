@@ -452,3 +452,29 @@ def test_check_leaves_nothing_in_a_data_directory_and_makes_none(desk: Path) -> 
     before = sorted(desk.rglob("*"))
     assert check(desk / "gateway.toml").ok
     assert sorted(desk.rglob("*")) == before
+
+
+def ports_told(desk: Path, first: str, second: str) -> list[str]:
+    """What is said of one port that two lines name."""
+    twice = f'url = "modbus+rtu://{first}"\n\n[[line]]\nname = "again"\nurl = "modbus+rtu://{second}"'
+    path = rewrite(desk, 'url = "modbus+tcp://127.0.0.1:5020"', twice)
+    checked = check(path)
+    assert checked.ok, checked
+    return [one for one in checked.warnings if '"lan" and "again"' in one]
+
+
+def test_one_serial_port_under_two_names_is_warned_of(desk: Path) -> None:
+    (told,) = ports_told(desk, "/dev/ttyUSB7", "/dev/../dev/ttyUSB7")
+    assert "the same serial port /dev/ttyUSB7" in told
+
+
+def test_a_link_to_a_serial_port_of_another_line_is_warned_of(desk: Path) -> None:
+    (desk / "by-id").symlink_to(desk / "port")
+    assert len(ports_told(desk, str(desk / "port"), str(desk / "by-id"))) == 1
+
+
+def test_two_serial_ports_are_no_reason_for_a_warning_and_one_name_twice_is_told_once(desk: Path) -> None:
+    config = (desk / "gateway.toml").read_text()
+    assert ports_told(desk, "/dev/ttyUSB7", "/dev/ttyUSB8") == []
+    (desk / "gateway.toml").write_text(config)
+    assert len(ports_told(desk, "/dev/ttyUSB7", "/dev/ttyUSB7")) == 1
