@@ -56,7 +56,7 @@ def line_context(config: Config, line: LineConfig, now: datetime | None = None) 
 def port_warnings(config: Config) -> Iterator[str]:
     """Yield the lines on a serial port that another line has too by another name.
 
-    One name twice is told from the table alone (`agent.config_rules`); a name under /dev/serial/by-id is a link.
+    One name twice is told from the table alone (`agent.config_rules`).
     """
     ports: dict[Path, LineConfig] = {}
     for line in config.lines:
@@ -66,8 +66,8 @@ def port_warnings(config: Config) -> Iterator[str]:
         other = ports.setdefault(port, line)
         if other.url.path != line.url.path:
             yield (
-                f'lines "{other.name}" and "{line.name}" lead to the same serial port {port}: only one of them '
-                "can use it, so give their devices one line"
+                f'lines "{other.name}" and "{line.name}" lead to the same serial port {port}: only one '
+                "of them can use it, so give their devices one line"
             )
 
 
