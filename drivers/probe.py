@@ -1,7 +1,8 @@
 """Reading a device once, for a person who stands before it: every point with its value and its registers.
 
 As the agent does it, by the same plan and the same decoder; but where the device refuses a request, its
-points are asked for one by one, so that it shows which of them it refuses.  Nothing is written.
+points are asked for one by one, so that it shows which of them it refuses.  A gateway that says at once that
+it does not reach the unit is asked nothing more.  Nothing is written.
 
 Deliberately not here: how it looks (``cli.probe``), finding devices (``drivers.linescan``).
 """
@@ -17,6 +18,10 @@ from drivers.modbus.plan import Request, plan
 from drivers.modbus.values import GroupDecoder
 from drivers.points import PointType
 from drivers.types import DeviceType, Limits
+
+UNREACHED = frozenset({10, 11})
+"""Exceptions by which a gateway says that the unit behind it is not there: they are none of the unit's own
+(Modbus Application Protocol V1.1b3 §7)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +95,12 @@ async def probe(
     final: list[tuple[Request, bytes | str]] = []
     """Requests in which each point is once, with the answer or the reason why there is none."""
     for request in plan(points, kind.limits, blocks):
+        if asking.unreached and not asking.answered:
+            final.append((request, asking.reason))
+            continue
         answer = await asking.ask(request)
         asked.append(Asked(request, _names(points, request), asking.failure))
-        if answer is None and asking.refused and len(request.points) > 1:
+        if answer is None and asking.refused and not asking.unreached and len(request.points) > 1:
             for index in request.points:
                 alone = Request(request.table, points[index].address, points[index].width, (index,))
                 answer = await asking.ask(alone)
@@ -136,10 +144,14 @@ class _Asking:
     """Why the last request got no answer, as a sentence; empty when it did."""
     reason: str = ""
     refused: bool = False
+    unreached: bool = False
+    """It was the gateway that refused, because the unit does not answer it."""
+    answered: bool = False
+    """The unit itself answered or refused something."""
 
     async def ask(self, request: Request) -> bytes | None:
         """Return an answer; None when there is none, for the reason that is kept."""
-        self.failure, self.reason, self.refused = "", "", False
+        self.failure, self.reason, self.refused, self.unreached = "", "", False, False
         for _ in range(self.retries + 1):
             if not self.link.connected:
                 await self.link.connect()
@@ -152,10 +164,12 @@ class _Asking:
             except FieldError as error:
                 self.failure, self.reason = str(error), reason_of(error)
                 self.refused = isinstance(error, Refused)
+                self.unreached = isinstance(error, Refused) and error.code in UNREACHED
+                self.answered |= self.refused and not self.unreached
                 if self.refused:
                     break
             else:
-                self.failure = ""
+                self.failure, self.answered = "", True
                 return answer
         return None
 

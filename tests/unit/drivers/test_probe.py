@@ -3,6 +3,8 @@
 import asyncio
 from datetime import date
 
+import pytest
+
 from core.errors import NoAnswer, Refused
 from drivers.modbus.plan import Request
 from drivers.points import PointType, Table
@@ -104,3 +106,40 @@ def test_bits_are_read_by_their_tables() -> None:
 
     coils = [point(f"K{number}", table="coil", type="bool", address=number, unit="") for number in range(3)]
     assert [one.shown for one in probed(Coils({}), kind(*coils)).points] == ["true", "false", "true"]
+
+
+class Gateway(Registers):
+    """A gateway before a unit that is not there, or that answers some registers alone."""
+
+    def __init__(self, code: int, answers: int = -1) -> None:
+        super().__init__({answers: 7})
+        self.code = code
+
+    async def read(
+        self, unit_id: int, request: Request, timeout_s: float = 1.0, pause_s: float = 0.0
+    ) -> bytes:
+        if request.address not in self.held:
+            self.asked.append(request)
+            raise Refused(self.code, f"exception {self.code}")
+        return await super().read(unit_id, request, timeout_s, pause_s)
+
+
+@pytest.mark.parametrize("code", [10, 11])
+def test_a_unit_that_its_gateway_cannot_reach_is_asked_once(code: int) -> None:
+    link = Gateway(code)
+    found = probed(link, kind(W, HZ, WH, point("Far", address=1000)), retries=2)
+    assert len(link.asked) == 1
+    assert {one.reason for one in found.points} == {"exception-other"}
+    assert [asked.failure for asked in found.asked] == [f"exception {code}"]
+    assert not found.complete
+
+
+def test_a_unit_that_answered_before_is_asked_on_after_its_gateway_missed_one_answer() -> None:
+    link = Gateway(11, answers=0)
+    found = probed(link, kind(W, point("Far", address=1000), point("Away", address=1001)))
+    assert [(one.point.name, one.reason) for one in found.points] == [
+        ("W", None),
+        ("Far", "exception-other"),
+        ("Away", "exception-other"),
+    ]
+    assert [request.count for request in link.asked] == [1, 2]
