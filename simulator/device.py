@@ -100,6 +100,9 @@ class Device:
             if point.sense is not None and point.sense.clock is not None and point.sense.clock.set
         }
         """By how much each clock that can be set was set, so far."""
+        self._takes_writes: Final = bool(self._clock_off_s) or any(
+            point.write is not None for point in device_type.points
+        )
         self._vain = False
 
     def answer(self, request: bytes) -> bytes:
@@ -148,6 +151,8 @@ class Device:
             bend(self.type, fault, self.values(), self._clock(), self._orders.points)
         elif fault.points:
             raise ValueError(f"{fault.kind.value} shows on the whole device, so it names no points")
+        elif fault.kind.disobeys and not self._takes_writes:
+            raise ValueError(f"a {self.type.name} takes no writes, so {fault.kind.value} cannot show on it")
 
     def begin(self, key: object, fault: Fault) -> list[str]:
         """Let a fault begin; return the points that it bends. ValueError with a sentence when it cannot.

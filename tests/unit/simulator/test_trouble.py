@@ -110,6 +110,16 @@ async def test_what_cannot_begin_is_not_told_and_does_not_last(ground: Ground) -
     assert ground.told() == []
 
 
+@pytest.mark.parametrize("kind", [FaultKind.REFUSED_WRITES, FaultKind.IGNORED_WRITES])
+async def test_a_device_that_takes_no_writes_cannot_fail_to_obey(ground: Ground, kind: FaultKind) -> None:
+    with pytest.raises(
+        ValueError, match=f"eastron-sdm630 takes no writes, so {kind.value} cannot show on it"
+    ):
+        ground.begin("meter", Fault(kind))
+    assert ground.told() == []
+    assert ground.begin("relay", Fault(kind)).kind == kind.value
+
+
 async def test_there_is_a_bound_to_what_lasts(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trouble, "MOST_TROUBLES", 2)
     ground.begin("meter", SILENT)
