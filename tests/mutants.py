@@ -58,7 +58,9 @@ DECIDE = [
 _DECIDE = [
     f"test_{name}.py" for name in ("question", "decide", "cancel", "denials", "when", "budgets", "sentences")
 ]
-_DOCUMENTS = [f"test_{name}.py" for name in ("together", "reading", "denials", "when", "decide", "table")]
+_DOCUMENTS = [
+    f"test_{name}.py" for name in ("grant", "together", "reading", "denials", "when", "decide", "table")
+]
 _BELIEVE = ["test_folder.py", "test_disk.py", "test_attacks.py", "test_agreement.py"]
 NEAR: dict[str, list[str]] = {
     **dict.fromkeys(DECIDE, _DECIDE),
@@ -68,7 +70,13 @@ NEAR: dict[str, list[str]] = {
     **dict.fromkeys(TRUST, _BELIEVE),
     "policies/trust/agreement.py": ["test_agreement.py", "test_contents.py", "test_attacks.py"],
     "policies/trust/assignment.py": ["test_assignment.py", "test_attacks.py"],
-    "policies/trust/bounds.py": ["test_verified.py", "test_bundle.py", "test_spool.py", "test_attacks.py"],
+    "policies/trust/bounds.py": [
+        "test_bounds.py",
+        "test_verified.py",
+        "test_bundle.py",
+        "test_spool.py",
+        "test_attacks.py",
+    ],
     "policies/trust/bundle.py": ["test_bundle.py", "test_attacks.py", "test_verified.py"],
     "policies/trust/dsse.py": ["test_assignment.py", "test_agreement.py"],
     "policies/trust/floor.py": ["test_freshness.py", "test_attacks.py"],

@@ -3,8 +3,11 @@
 import pytest
 
 from policies.trust import bounds
+from policies.trust.assignment import MOST_CONSENTS
+from policies.trust.dsse import MOST_SIGNATURES
 from policies.trust.held import Versions
 from policies.trust.refusals import PolicyRefused, Why, translated
+from policies.trust.spool import MOST_SOURCES
 
 KIB, MIB = 1024, 1024 * 1024
 
@@ -18,6 +21,7 @@ def test_bounds_are_what_was_agreed() -> None:
     assert bounds.LONGEST_DOCUMENT == 4 * MIB
     assert bounds.LONGEST_TOTAL == 16 * MIB
     assert (bounds.MOST_FILES, bounds.MOST_DOCUMENTS) == (1024, 512)
+    assert (MOST_CONSENTS, MOST_SIGNATURES, MOST_SOURCES) == (64, 8, 4)
     assert (bounds.MOST_ENTITIES, bounds.MOST_ROTATIONS) == (256, 256)
 
 

@@ -50,6 +50,7 @@ def test_a_bundle_is_packed_as_tight_as_can_be_and_its_files_can_be_read_by_all(
         (entry,) = archive.infolist()
     assert entry.compress_size == len(small.compress(content) + small.flush())
     assert entry.external_attr == 0o644 << 16
+    assert entry.date_time == (1980, 1, 1, 0, 0, 0)  # the earliest that the form can tell
 
 
 @pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
