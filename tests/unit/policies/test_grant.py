@@ -4,8 +4,8 @@ import pytest
 from pydantic import ValidationError
 
 from policies.grant import DAY_S, EVERY_DAY, GRID_CRITICAL, LONGEST_CONTROL_S, Grant
-from policies.policy import DeviceLimits, PolicyHead
-from tests.unit.policies.made import GRANT, HEAD, RELAY, Table
+from policies.policy import Calendar, DeviceLimits, PolicyHead
+from tests.unit.policies.made import CHARGER, GRANT, HEAD, LIMITING, RELAY, Table
 
 PLAIN: Table = {
     "id": "g",
@@ -94,3 +94,46 @@ def test_the_head_of_a_policy_has_its_bounds() -> None:
 
 def test_a_day_a_longest_control_and_the_critical_levels_are_what_they_are() -> None:
     assert (DAY_S, LONGEST_CONTROL_S, GRID_CRITICAL) == (86_400, 31 * 86_400, 63)
+
+
+def test_least_and_most_may_be_the_same_and_not_the_wrong_way_round() -> None:
+    assert taken(LIMITING | {"limits": {"min": 8, "max": 8}})
+    assert not taken(LIMITING | {"limits": {"min": 9, "max": 8}})
+    assert taken({"duration": {"min": "1h", "max": "1h"}})
+    assert not taken({"duration": {"min": "61min", "max": "1h"}})
+
+
+def test_a_row_with_one_verb_that_lasts_needs_a_duration_and_one_that_limits_both_limits() -> None:
+    assert not taken(LIMITING | {"duration": None})
+    assert taken(LIMITING | {"may": ["set-clock"], "duration": None})
+    assert not taken(LIMITING | {"limits": {"min": 6}})
+    assert not taken(LIMITING | {"limits": {"max": 16}})
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"min": 8, "max": 8, "default": 8}, None),
+        ({"min": 9, "max": 8, "default": 8}, "min is above max"),
+        ({"default": 17}, "lies outside"),
+        ({"verbs": ["shed", "limit"]}, "an on/off point"),
+        ({"verbs": ["shed"], "min": -1, "max": 1, "default": 0}, "an on/off point"),
+        ({"verbs": ["shed"], "min": 0, "max": 2, "default": 0}, "an on/off point"),
+        ({"verbs": ["shed"], "min": 0, "max": 1, "default": 0}, None),
+    ],
+)
+def test_a_profile_is_in_order(change: Table, fault: str | None) -> None:
+    if fault is None:
+        DeviceLimits.model_validate(CHARGER | change)
+        return
+    with pytest.raises(ValidationError, match=fault):
+        DeviceLimits.model_validate(CHARGER | change)
+
+
+def test_a_calendar_holds_its_first_and_its_last_day() -> None:
+    day = "2026-12-25"
+    Calendar.model_validate({"id": "one", "from": day, "until": day, "holidays": [day]})
+    with pytest.raises(ValidationError, match="ends before it begins"):
+        Calendar.model_validate({"id": "none", "from": day, "until": "2026-12-24"})
+    with pytest.raises(ValidationError, match="lies outside"):
+        Calendar.model_validate({"id": "one", "from": day, "until": day, "holidays": ["2026-12-26"]})
