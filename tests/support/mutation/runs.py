@@ -282,7 +282,9 @@ class Runner:
             told = pipe.read().decode()
         _, status = os.waitpid(pid, 0)
         shutil.rmtree(job.folder, ignore_errors=True)
-        killer = told or (SURVIVED if status == 0 else "time" if os.WIFSIGNALED(status) else "import")
+        killer = told or (SURVIVED if status == 0 else "time" if os.WIFSIGNALED(status) else "?")
+        if killer == "?":
+            raise RuntimeError(f"{job.change.path}:{job.change.first}: {job.change.what}: this tool failed")
         if killer.isdigit():
             number = int(killer)
             self._killers.setdefault(job.change.path + job.change.within, deque(maxlen=12)).appendleft(number)
@@ -304,8 +306,10 @@ class Runner:
         tests = [self._survey.tests[one] for one in order]
         files = list(dict.fromkeys(test.partition("::")[0] for test in tests))
         with _Quiet():
-            result = pytest.main([*_OPTIONS, *files], plugins=[_Anew(self._survey, order, told)])
-        os._exit(int(result))
+            pytest.main([*_OPTIONS, *files], plugins=[_Anew(self._survey, order, told)])
+        # Nothing ran: the module, or what reads it, cannot be imported any more.
+        os.write(told, b"import")
+        os._exit(1)
 
     def source(self, path: str) -> str:
         """Return the unchanged text of a module."""
@@ -343,8 +347,7 @@ class _InPlace(_Settled):
         assert change.function is not None
         name, first = change.function
         code = next(one for one in _within(module) if (one.co_qualname, one.co_firstlineno) == (name, first))
-        found = self._functions[target, name, first]
-        for function in found:
+        for function in self._functions.get((target, name, first), ()):  # none: no test reads the module
             function.__code__ = code
         survey = self._runner.survey
         _run([(one, self._items[survey.tests[one]]) for one in order], survey.seconds, told)
