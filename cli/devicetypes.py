@@ -3,6 +3,7 @@
 Relies on `drivers`. Not here: talking to a device (`cli.probe`), and the format (`docs/devices.md`).
 """
 
+import codecs
 import json
 import sys
 from collections.abc import Sequence
@@ -214,8 +215,14 @@ def import_points(
         raise ConfigError(
             f"{table}: its points make no device type:", tuple(f"{table}: {fault}" for fault in faults)
         )
-    save_type(output, made, [f"Made from the point table {table.name}."], replace=force)
+    if save_type(output, made, [f"Made from the point table {table.name}."], replace=force):
+        typer.echo(folder_made(output))
     typer.echo(f"{output}: {len(points)} points" + ("" if made.source.verified else ", not confirmed"))
+
+
+def folder_made(path: Path) -> str:
+    """Return what is told of a folder that was made for a type, in case its name was a slip."""
+    return f"the folder {path.parent} was not there and was made"
 
 
 def assembled(
@@ -255,9 +262,13 @@ def _text(table: Path) -> str:
         raise ConfigError(f"{table} cannot be read: {error.strerror or error}") from error
     if len(body) > MAX_BYTES:
         raise ConfigError(f"{table} has {len(body)} bytes; is it a point table?")
-    for encoding in ("utf-8-sig", "cp1252"):
+    # What a spreadsheet calls "Unicode text" is UTF-16 with a mark; without one it is mostly zero bytes.
+    marked = body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    for encoding in ("utf-16",) if marked else ("utf-8-sig", "cp1252"):
         try:
-            return body.decode(encoding)
+            text = body.decode(encoding)
         except UnicodeDecodeError:
             continue
+        if "\0" not in text:
+            return text
     raise ConfigError(f"{table} is no text; save it as CSV in UTF-8")

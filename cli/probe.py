@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from certs.contexts import client_context
 from cli import probe_view as view
-from cli.devicetypes import Types, find_type, wide_console
+from cli.devicetypes import Types, find_type, folder_made, wide_console
 from cli.typewords import order_points
 from core.errors import ConfigError, NoAnswer
 from core.ids import name_fault
@@ -212,9 +212,10 @@ async def discover_sunspec(asked: _Asked, bases: Sequence[int], write: Path | No
     reader = PatientReader(asked.link, asked.unit_id, asked.timeout_s or 1.0, retries=asked.retries)
     found = await discover(reader, bases)
     made = describe(found, write.stem if write is not None else "sunspec", datetime.now(UTC).date())
-    if write is not None:
-        save_type(write, made.type, made.heading, made.notes, force)
+    fresh = write is not None and save_type(write, made.type, made.heading, made.notes, force)
     _show_sunspec(asked, found, made, write)
+    if write is not None and fresh and not asked.as_json:
+        typer.echo(folder_made(write))
     return 0
 
 

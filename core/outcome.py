@@ -43,9 +43,11 @@ def leave(run: Callable[[], object]) -> NoReturn:
 
 def tell(error: PorticoError | str) -> None:
     """Write an error with its faults; where nobody can be told, the exit code says it alone."""
+    said = str(error)
+    # A sentence may begin with the first fault; it is said once.
+    more = (fault for fault in getattr(error, "faults", ()) if not said.startswith(fault))
     with contextlib.suppress(OSError):
-        lines = (f"error: {error}", *(f"  {fault}" for fault in getattr(error, "faults", ())))
-        print("\n".join(lines), file=sys.stderr, flush=True)
+        print("\n".join((f"error: {said}", *(f"  {fault}" for fault in more))), file=sys.stderr, flush=True)
 
 
 def open_closed_streams() -> None:

@@ -73,12 +73,16 @@ def save_type(
     heading: Sequence[str] = (),
     notes: Mapping[str, Sequence[str]] | None = None,
     replace: bool = False,
-) -> None:
-    """Write a type's file whole or not at all; ``ConfigError`` when there is one already, or it cannot be."""
+) -> bool:
+    """Write a type's file whole or not at all; tell whether a folder was made for it.
+
+    ``ConfigError`` when there is one already, or it cannot be.
+    """
     if path.suffix != ".toml" or path.stem != kind.name:
         raise ConfigError(f"{path}: the file of the type {kind.name!r} is called {kind.name}.toml")
     if path.exists() and not replace:
         raise ConfigError(f"{path} is there already; give another name, or --force to write over it")
+    fresh = not path.parent.exists()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(prefix=f".{path.stem}-", dir=path.parent)
@@ -92,6 +96,7 @@ def save_type(
             raise
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror or error}") from error
+    return fresh
 
 
 def fields(noun: BaseModel) -> Iterator[tuple[str, object]]:

@@ -119,6 +119,50 @@ def test_files_are_not_written_over_unless_forced(tmp_path: Path) -> None:
     assert run("export", "abb-b21", "-o", table, "--force") == 0
 
 
+TABLE = "name\tunit\ttable\taddress\ttype\tscale\nTmp\t°C\tholding\t7\tint16\t0,1\n"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1252", "utf-16", "utf-16-be"])
+def test_a_table_is_read_as_a_spreadsheet_saves_it(tmp_path: Path, encoding: str) -> None:
+    mark = "\ufeff" if encoding == "utf-16-be" else ""
+    (tmp_path / "points.txt").write_bytes((mark + TABLE).encode(encoding))
+    assert run("import", tmp_path / "points.txt", "-o", tmp_path / "mine.toml") == 0
+    (point,) = load_type("mine", [tmp_path]).points
+    assert (point.name, point.unit, str(point.scale)) == ("Tmp", "°C", "0.1")
+
+
+@pytest.mark.parametrize("body", [TABLE.encode("utf-16") + b"x", TABLE.encode("utf-16-le"), b"PK\3\4\0\0\0"])
+def test_a_table_that_is_no_text_is_one_sentence(
+    tmp_path: Path, body: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "points.txt").write_bytes(body)
+    assert run("import", tmp_path / "points.txt", "-o", tmp_path / "mine.toml") == 2
+    (told,) = capsys.readouterr().err.splitlines()
+    assert told.endswith("points.txt is no text; save it as CSV in UTF-8")
+
+
+def test_each_fault_of_a_table_is_said_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    head = "name,unit,table,address,type\n"
+    for rows, count in (("W,W,holding,x,int16\n", 1), ("W,W,holding,x,int16\nA,A,nowhere,1,int16\n", 2)):
+        (tmp_path / "points.csv").write_text(head + rows)
+        assert run("import", tmp_path / "points.csv", "-o", tmp_path / "mine.toml") == 2
+        lines = capsys.readouterr().err.splitlines()
+        assert [line.count("row 2, column address: is a whole number") for line in lines] == [1, 0][:count]
+    assert lines[0].endswith("(and 1 more)")
+    assert "row 3, column table" in lines[1]
+
+
+def test_a_folder_that_a_type_needs_is_made_and_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table, made = tmp_path / "points.txt", tmp_path / "types" / "mine.toml"
+    table.write_text(TABLE)
+    assert run("import", table, "-o", made) == 0
+    assert f"the folder {made.parent} was not there and was made" in capsys.readouterr().out
+    assert run("import", table, "-o", made, "--force") == 0
+    assert "was not there" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
