@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from typing import Annotated
 
 import typer
@@ -39,10 +40,17 @@ def judge_completeness(
     with translated(path):
         found = completeness(connection, gateway, device)
     connection.close()
+    now_ms = time.time_ns() // 1_000_000
     if as_json:
         groups = [{**dataclasses.asdict(one), "percent": round(one.percent, 3)} for one in found.groups]
         epochs = [
-            {**dataclasses.asdict(one), "space": one.space.value, "whole": one.whole} for one in found.epochs
+            {
+                **dataclasses.asdict(one),
+                "space": one.space.value,
+                "whole": one.whole,
+                "waiting": one.waits(now_ms),
+            }
+            for one in found.epochs
         ]
         typer.echo(
             json.dumps(
@@ -58,12 +66,12 @@ def judge_completeness(
             )
         )
     else:
-        _show(found, console())
+        _show(found, console(), now_ms)
     if not found.holds:
         raise typer.Exit(1)
 
 
-def _show(found: Completeness, console: Console) -> None:
+def _show(found: Completeness, console: Console, now_ms: int) -> None:
     if found.empty:
         console.print("the books hold nothing of this yet: nothing can be said", style="bold")
         return
@@ -103,10 +111,15 @@ def _show(found: Completeness, console: Console) -> None:
     for epoch in found.epochs:
         if epoch.missing:
             ranges = ", ".join(f"{first}..{last}" for first, last in epoch.holes[:5])
-            console.print(
-                f"not arrived: {epoch.missing} of {epoch.last} {epoch.space.value} sequences of "
-                f"{epoch.gateway} {epoch.epoch} ({ranges})"
-            )
+            many = f"{epoch.missing} of {epoch.last} {epoch.space.value} sequences"
+            whose = f"{epoch.gateway} {epoch.epoch} ({ranges})"
+            if epoch.waits(now_ms):
+                console.print(
+                    f"still waiting for {many} of {whose}: this start of it is new here, and it sends again "
+                    "by itself what was not taken"
+                )
+            else:
+                console.print(f"not arrived: {many} of {whose}")
     lost = sum(epoch.lost for epoch in found.epochs)
     if lost:
         console.print(f"lost by the gateways themselves, with a gap: {lost} sequences")

@@ -26,6 +26,9 @@ OPEN_AFTER_TICKS = 3
 """So many intervals behind the newest tick of its gateway, and a group is open."""
 OPEN_AFTER_MS = 10_000
 """And at least so much: what was polled together arrives together, more or less."""
+WAITS_MS = 120_000
+"""A gateway that is heard for the first time sends again what was not taken, by default after
+30 s (`resend_after`)."""
 
 
 @dataclass(slots=True)
@@ -78,6 +81,12 @@ class EpochTally:
     """Sequences that are not here and that the gateway's store does not have: they come no more."""
     missing: int
     holes: list[Range] = field(default_factory=list)
+    first_seen_ms: int = 0
+    """When these books first heard of the epoch."""
+
+    def waits(self, now_ms: int) -> bool:
+        """Tell whether what is missing of an epoch that is new here may just not have come yet."""
+        return self.missing > 0 and now_ms - self.first_seen_ms < WAITS_MS
 
     @property
     def whole(self) -> bool:
@@ -273,8 +282,8 @@ def _islands(connection: sqlite3.Connection, grp_no: int, every_ms: int) -> list
 def _epochs(connection: sqlite3.Connection, gateway: str) -> list[EpochTally]:
     tallies: list[EpochTally] = []
     entities = [name for (name,) in connection.execute("SELECT DISTINCT entity FROM coverage")]
-    for no, owner, epoch, closed_last, control_last, lost_text, low in connection.execute(
-        "SELECT no, gateway, epoch, closed_last, control_last, lost, low FROM epoch "
+    for no, owner, epoch, closed_last, control_last, lost_text, low, first_seen_ms in connection.execute(
+        "SELECT no, gateway, epoch, closed_last, control_last, lost, low, first_seen_ms FROM epoch "
         "WHERE (?1 = '' OR gateway = ?1) ORDER BY gateway, no",
         (gateway,),
     ).fetchall():
@@ -306,6 +315,7 @@ def _epochs(connection: sqlite3.Connection, gateway: str) -> list[EpochTally]:
                         lost=_count(known.overlap(1, last)) - _count(held.overlap(1, last)),
                         missing=_count(holes),
                         holes=holes[:SHOWN_RANGES],
+                        first_seen_ms=first_seen_ms,
                     )
                 )
     return tallies

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -286,3 +287,16 @@ def test_completeness_names_alarms_by_which_rows_may_be_of_two_boxes(
     found = json.loads(portico("completeness", "--books", str(books_path), "--json")[1])
     assert found["alarms"] == [{"gateway": "gw-0001", "code": "two-gateways-one-id"}]
     assert "stands" not in portico("completeness", "--books", str(books_path), "--gateway", "gw-2")[1]
+
+
+@pytest.mark.parametrize(("age_ms", "waits"), [(20_000, True), (3_600_000, False)])
+def test_what_a_gateway_sends_again_soon_after_the_first_contact_is_still_waited_for(
+    take: Take, double: GatewayDouble, books_path: Path, age_ms: int, waits: bool
+) -> None:
+    then_ms = time.time_ns() // 1_000_000 - age_ms
+    take(double.hello(last=5), double.more(9, 12), now_ms=then_ms)
+    code, out = portico("completeness", "--books", str(books_path))
+    said = "still waiting for 3 of 12 data sequences of gw-0001" in out
+    assert (code, said, "not arrived: 3 of 12" in out) == (1, waits, not waits)
+    (epoch,) = json.loads(portico("completeness", "--books", str(books_path), "--json")[1])["epochs"]
+    assert (epoch["missing"], epoch["waiting"]) == (3, waits)
