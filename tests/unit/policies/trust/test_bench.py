@@ -10,6 +10,7 @@ def test_every_grant_of_the_bench_is_agreed_to_and_every_figure_is_there() -> No
     assert times == {
         "first_refresh_ms",
         "refresh_one_row_ms",
+        "refresh_one_roster_ms",
         "refresh_timestamp_ms",
         "load_at_start_ms",
         "arrange_rulebook_ms",
