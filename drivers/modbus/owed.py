@@ -19,7 +19,7 @@ from typing import Final
 
 from drivers.modbus.pdu import ERROR, READS
 
-MOST_OWED: Final = 8
+MOST_OWED: Final = 16
 """Open requests that are kept of a unit; of a device that is farther behind the last are."""
 LATELY: Final = 4
 """Answered requests that are remembered."""

@@ -31,6 +31,20 @@ def shorter(pdu: bytes, size: int) -> dict[tuple[int, int], bytes]:
     return {(pdu[0], half): read_pdu(pdu[0], address, half * 8 if bits else half // 2)}
 
 
+def wider(wanted: bytes, size: int) -> dict[tuple[int, int], bytes]:
+    """Return a read of one register more, or of eight bits more, by function and bytes of payload."""
+    if wanted[0] not in READS:
+        return {}
+    bits = wanted[0] in (1, 2)
+    more, most = (8, 2000) if bits else (1, 125)
+    address, count = span(wanted)
+    count += more
+    if count > most:
+        return {}
+    address = min(address, 0x10000 - count)
+    return {(wanted[0], (count + 7) // 8 if bits else 2 * count): read_pdu(wanted[0], address, count)}
+
+
 def coil_pdu(address: int, on: bool) -> bytes:
     """Return the request that sets one coil."""
     return read_pdu(5, address, 0xFF00 if on else 0)

@@ -8,11 +8,10 @@ after it.  Hence, in this order:
 2. After a deadline the line is listened to for as long as that deadline again.  A line that was just
    opened is treated so too: a program that died may have asked before.
 3. A device that owes an answer, or that gave one to something else, is first asked for something of another
-   length: a read that it has answered before, or half of the range.  Devices answer in order, so once that is
-   back, all that was owed came before it (``drivers.modbus.owed``).  One that gives each time the answer to
-   the request before never brings it, and is never believed.  Where there is nothing of another length, or
-   the device stays silent to it, the next answer counts only when no second one follows within three
-   deadlines.
+   length (``drivers.modbus.unit``).  Devices answer in order, so once that is back, all that was owed came
+   before it (``drivers.modbus.owed``).  One that is behind by some requests never brings it in its place, and
+   is not believed for as long as that lasts.  Only where the device is silent to all that has another length,
+   and answers the rest, an answer counts when no second one follows within three deadlines.
 4. What comes unasked behind an answer makes its device owe one.
 
 No function is sent that nobody asked for: on a diagnostic loopback, which would be the simplest proof,
@@ -31,10 +30,11 @@ from typing import Final, Protocol
 from core.errors import BadFrame, LinkDown, NoAnswer, Refused
 from drivers.modbus import pdu, rtu
 from drivers.modbus.lineurl import LinkUrl
-from drivers.modbus.owed import FIRM, MOST_OWED, Kind, Owed, kind_of
+from drivers.modbus.owed import Kind
 from drivers.modbus.pdulink import PduLink, accepted
 from drivers.modbus.plan import Request
 from drivers.modbus.precise import PreciseSleep
+from drivers.modbus.unit import Unit, is_firm
 from drivers.modbus.wires import SerialSettings, Wire
 from drivers.points import Table
 
@@ -46,19 +46,19 @@ ALONE: Final = 3
 """Deadlines for which a doubtful answer must stay alone.  Requests in a row are two deadlines apart, so from
 a device that is always late by the same time the next answer comes before.
 """
-MOST_KNOWN: Final = 4
-"""Reads of different lengths that are remembered of a device."""
+STEPS: Final = 9
+"""Reads that may be spent at once on finding out whether a unit is behind."""
 
 
 class Ground(Enum):
-    """Why the answer to the request that comes next may be believed."""
+    """Why the answer to the request that comes next may be believed, if it is of a kind that is owed."""
 
-    PROVEN = auto()
-    """Its kind is not owed."""
+    NONE = auto()
+    """It may not."""
     REFUSED = auto()
     """What was asked first was refused; so may this be."""
     ALONE = auto()
-    """There is no proof: it must stay alone."""
+    """Nothing else is answered: it must stay alone."""
 
 
 class Timer(Protocol):
@@ -115,14 +115,7 @@ class RtuLink(PduLink):
         self._unasked = b""
         self._last: tuple[int, Kind] = (0, (0, 0))
         """Unit and kind asked last."""
-        self._owing: dict[int, Owed] = {}
-        """What units owe."""
-        self._tried: set[int] = set()
-        """Units that owe, and were silent to something of another length: the next try goes the other way."""
-        self._known: dict[int, dict[Kind, bytes]] = {}
-        """Reads that units have answered, by kind."""
-        self._lately: dict[int, dict[Kind, bytes]] = {}
-        """Reads that units were asked for last, answered or not."""
+        self._units: dict[int, Unit] = {}
         self._echo_free = False
         """An answer came that differs from its request: the adapter does not echo."""
 
@@ -163,10 +156,7 @@ class RtuLink(PduLink):
             ground = await self._settled(unit_id, wanted, size, timeout_s, pause_s)
             answer, sure = await self._exchanged(unit_id, wanted, size, timeout_s, pause_s)
             if not sure:
-                if ground is Ground.ALONE:
-                    await self._alone(unit_id, (wanted[0], size), timeout_s)
-                elif ground is not Ground.REFUSED:
-                    raise BadFrame(f"{self._unit(unit_id)} refused something: this request or an earlier one")
+                await self._judge(unit_id, ground, answer, (wanted[0], size), timeout_s)
         finally:
             self._busy = False
         return accepted(self._unit(unit_id), wanted, answer)
@@ -175,43 +165,49 @@ class RtuLink(PduLink):
         self, unit_id: int, wanted: bytes, size: int, timeout_s: float, pause_s: float
     ) -> Ground:
         """Let a device that owes an answer of the kind asked for bring one of another kind first."""
-        kind, owed, ground = (wanted[0], size), self._owed(unit_id), Ground.PROVEN
-        if owed.place(kind) is None:
+        kind, unit, ground = (wanted[0], size), self._at(unit_id), Ground.NONE
+        if unit.owed.place(kind) is None:
             return ground
-        others = {**self._known.get(unit_id, {}), **pdu.shorter(wanted, size)}
-        if not others.keys() - {kind}:
-            others = dict(self._lately.get(unit_id, {}))
-        others.pop(kind, None)
-        if unit_id in self._tried or not others:
-            self._tried.discard(unit_id)
+        others = unit.others(wanted, size)
+        if not others:
             return Ground.ALONE
-        for _ in range(MOST_OWED + 1):
-            other = owed.clearest([*others, kind])
+        if unit.alternate:
+            unit.alternate = False
+            return ground
+        for _ in range(STEPS):
+            other = unit.owed.clearest([*others, kind])
             try:
                 answer, _ = await self._exchanged(
                     unit_id, others.get(other, wanted), other[1], timeout_s, pause_s
                 )
             except NoAnswer:
-                self._tried.add(unit_id)
+                unit.told_nothing(other)
                 raise
             if answer[0] & pdu.ERROR:
-                if answer[1] not in FIRM:
-                    return Ground.ALONE
+                if not is_firm(answer):
+                    unit.told_nothing(other, answer[1])
+                    accepted(self._unit(unit_id), wanted, answer)
                 ground = Ground.REFUSED
-            if owed.place(kind) is None:
+            if unit.owed.place(kind) is None:
                 return ground
         raise BadFrame(f"{self._unit(unit_id)} answers, but nothing tells which request")
 
-    def _owed(self, unit_id: int) -> Owed:
-        return self._owing.setdefault(unit_id, Owed())
+    def _at(self, unit_id: int) -> Unit:
+        return self._units.setdefault(unit_id, Unit())
 
-    async def _alone(self, unit_id: int, kind: Kind, timeout_s: float) -> None:
-        """Listen whether a second answer follows the one just taken; ``BadFrame`` if so."""
-        await self._timer.until(self._timer.now() + ALONE * timeout_s)
-        self._empty()
-        if not rtu.is_glitch(self._unasked):
-            raise BadFrame(f"{self._unit(unit_id)} answered twice: one of the answers came late")
-        self._owed(unit_id).sure(kind)
+    async def _judge(self, unit_id: int, ground: Ground, answer: bytes, kind: Kind, timeout_s: float) -> None:
+        """Return when an answer that may be an earlier one's is to be believed; ``BadFrame`` when not."""
+        if answer[0] & pdu.ERROR:
+            if is_firm(answer) and ground is Ground.NONE:
+                raise BadFrame(f"{self._unit(unit_id)} refused something: this request or an earlier one")
+        elif ground is not Ground.ALONE:
+            raise BadFrame(f"{self._unit(unit_id)} answers, but nothing tells which request")
+        else:
+            await self._timer.until(self._timer.now() + ALONE * timeout_s)
+            self._empty()
+            if not rtu.is_glitch(self._unasked):
+                raise BadFrame(f"{self._unit(unit_id)} answered twice: one of the answers came late")
+            self._at(unit_id).owed.sure(kind)
 
     async def _exchanged(
         self, unit_id: int, wanted: bytes, size: int, timeout_s: float, pause_s: float
@@ -223,9 +219,7 @@ class RtuLink(PduLink):
         exchange = self._exchange = rtu.RtuExchange(frame, size, self._echo)
         answer = self._answer = loop.create_future()
         self._last, self._pause_s = (unit_id, (wanted[0], size)), pause_s
-        if size:
-            lately = self._lately.get(unit_id, {})
-            self._lately[unit_id] = dict([*lately.items(), ((wanted[0], size), wanted)][-MOST_KNOWN:])
+        self._at(unit_id).asked(wanted, size)
         expiry: asyncio.TimerHandle | None = None
         try:
             self._wire.write(frame)
@@ -255,21 +249,7 @@ class RtuLink(PduLink):
         self._settle_s = 0.0
         if found[0] not in pdu.SINGLE_WRITES:
             self._echo_free = True
-        if size and not found[0] & pdu.ERROR:
-            known = self._known.setdefault(unit_id, {})
-            if len(known) < MOST_KNOWN or (wanted[0], size) in known:
-                known[wanted[0], size] = wanted
-        return found, self._is_sure(unit_id, (wanted[0], size), found)
-
-    def _is_sure(self, unit_id: int, kind: Kind, found: bytes) -> bool:
-        """Note an answer, and tell whether it surely is that of the request just sent."""
-        owed = self._owed(unit_id)
-        if owed.came(kind_of(found)):
-            owed.missing(kind)
-            return False
-        if not found[0] & pdu.ERROR:
-            owed.sure(kind)
-        return True
+        return found, self._at(unit_id).answered(wanted, size, found)
 
     def _owe(self) -> None:
         """Note that the answer asked for last is missing, or that it was none."""
@@ -277,14 +257,13 @@ class RtuLink(PduLink):
         if self._exchange is not None:
             self._strayed(self._exchange)
         unit_id, kind = self._last
-        self._owed(unit_id).missing(kind)
+        self._at(unit_id).owed.missing(kind)
 
     def _strayed(self, exchange: rtu.RtuExchange) -> None:
         """Note the frames that came in the place of an answer, or before it."""
         for frame in exchange.strays:
-            if frame[0] in self._owing:
-                self._tried.discard(frame[0])  # it is not silent
-                self._owing[frame[0]].strayed(kind_of(frame[1:-2]))
+            if frame[0] in self._units:
+                self._units[frame[0]].strayed(frame[1:-2])
 
     async def _silent(self, timeout_s: float, pause_s: float) -> None:
         """Wait until a request may be sent, and throw away what has come.
@@ -309,7 +288,7 @@ class RtuLink(PduLink):
             await self._timer.until(ready)
         if not (rtu.is_glitch(self._unasked) or self._was_owed()):
             unit_id, kind = self._last
-            self._owed(unit_id).missing(kind)
+            self._at(unit_id).owed.missing(kind)
         self._unasked = b""
 
     def _was_owed(self) -> bool:
@@ -317,8 +296,8 @@ class RtuLink(PduLink):
         frames, rest = rtu.frames(self._unasked)
         owed = not rest
         for frame in frames:
-            self._tried.discard(frame[0])
-            owed &= frame[0] in self._owing and self._owing[frame[0]].came(kind_of(frame[1:-2]))
+            unit = self._units.get(frame[0])
+            owed = unit is not None and unit.late(frame[1:-2]) and owed
         return owed
 
     def _readable(self) -> None:

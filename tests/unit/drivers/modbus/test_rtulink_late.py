@@ -3,11 +3,13 @@
 import asyncio
 import contextlib
 import itertools
+import struct
 import time
 
 import pytest
 
-from core.errors import BadFrame, NoAnswer
+from core.errors import BadFrame, NoAnswer, Refused
+from drivers.modbus.pdu import read_pdu
 from drivers.modbus.plan import Request
 from drivers.modbus.rtu import framed
 from drivers.modbus.rtulink import RtuLink
@@ -208,3 +210,101 @@ async def test_device_that_falls_behind_without_a_sign_is_doubted_by_another_len
         for request in itertools.islice(itertools.cycle((TWO, LATER, ONE)), 9):
             with pytest.raises(BadFrame):
                 await link.read(1, request, SHORT_S)
+
+
+def lagging(by: int, plan: tuple[Request, ...], other: str, busy: range = range(0)) -> Script:
+    """Answer each request with the answer to the one ``by`` before; ``other``: what is not in the plan."""
+    counts = {(request.address, request.count) for request in plan}
+    queue: list[bytes] = []
+    number = itertools.count()
+
+    def answer(request: bytes) -> list[Reply]:
+        found = right(request)
+        if struct.unpack_from(">HH", request, 2) not in counts and other != "answered":
+            found = framed(request[0], bytes((request[1] | 0x80, 2))) if other == "refused" else b""
+        if not found:
+            return []
+        queue.append(found)
+        if next(number) in busy:
+            return [(0, framed(request[0], bytes((request[1] | 0x80, 6))))]
+        return [(0, queue.pop(0))] if len(queue) > by else []
+
+    return answer
+
+
+FURTHER = Request(Table.HOLDING, 90, 1, ())
+SINGLES = (ONE, Request(Table.HOLDING, 80, 1, ()), FURTHER)
+PAIRS = (
+    Request(Table.HOLDING, 10, 2, ()),
+    Request(Table.HOLDING, 20, 2, ()),
+    Request(Table.HOLDING, 30, 2, ()),
+)
+OCTETS = (Request(Table.COIL, 0, 8, ()), Request(Table.COIL, 65, 8, ()))
+
+
+@pytest.mark.parametrize("plan", [SINGLES, PAIRS, OCTETS, (ONE,)], ids=["singles", "pairs", "octets", "one"])
+@pytest.mark.parametrize(
+    ("by", "other"),
+    [(1, "answered"), (1, "refused"), (2, "answered"), (2, "refused"), (3, "answered"), (3, "refused")],
+)
+async def test_device_that_is_behind_is_never_believed_however_far(
+    plan: tuple[Request, ...], by: int, other: str
+) -> None:
+    async with lined(lagging(by, plan, other)) as (link, _):
+        await nothing_wrong(link, plan, 24)
+
+
+@pytest.mark.parametrize("other", ["answered", "refused"])
+async def test_device_that_is_behind_and_busy_for_a_while_is_not_believed_after_it(other: str) -> None:
+    async with lined(lagging(1, PAIRS, other, range(6, 16))) as (link, _):
+        await nothing_wrong(link, PAIRS, 40)
+
+
+async def nothing_wrong(link: RtuLink, plan: tuple[Request, ...], times: int) -> None:
+    for request in itertools.islice(itertools.cycle(plan), times):
+        with contextlib.suppress(NoAnswer, BadFrame, Refused):
+            found = await link.read(1, request, SHORT_S)
+            raise AssertionError(f"believed {found.hex()} for {request}")
+
+
+@pytest.mark.parametrize("other", ["answered", "refused", "silent"])
+@pytest.mark.parametrize("plan", [SINGLES, PAIRS, OCTETS], ids=["singles", "pairs", "octets"])
+async def test_honest_device_is_believed_again_after_it_was_silent(
+    plan: tuple[Request, ...], other: str
+) -> None:
+    async with lined(silent) as (link, line):
+        for request in (*plan, *plan):
+            with pytest.raises(NoAnswer):
+                await link.read(1, request, SHORT_S)
+        line.script = lagging(0, plan, other)
+        for request in itertools.islice(itertools.cycle(plan), 24 if other == "silent" else 3):
+            with contextlib.suppress(NoAnswer, BadFrame):
+                await link.read(1, request, SHORT_S)
+        for request in (*plan, *plan):
+            asked = read_pdu(request.table.read_function, request.address, request.count)
+            assert await link.read(1, request, SHORT_S) == right(framed(1, asked))[3:-2]
+
+
+async def test_answer_that_a_gateway_did_not_wait_for_is_not_taken_for_the_next() -> None:
+    def gateway(request: bytes) -> list[Reply]:
+        gave_up = framed(request[0], bytes((request[1] | 0x80, 11)))
+        return [(SHORT_S / 2, gave_up), (SHORT_S * 0.7, right(request))]
+
+    async with lined(once(gateway)) as (link, _):
+        await made_known(link)
+        with pytest.raises(Refused):
+            await link.read(1, TWO, SHORT_S)
+        for request in itertools.islice(itertools.cycle((LATER, TWO)), 8):
+            with contextlib.suppress(NoAnswer, BadFrame):
+                assert await link.read(1, request, SHORT_S) == payload(request)
+
+
+async def test_dead_device_behind_a_gateway_costs_one_request_a_try() -> None:
+    async with lined(lambda request: [(0, framed(request[0], bytes((request[1] | 0x80, 11))))]) as (
+        link,
+        line,
+    ):
+        for _ in range(6):
+            with pytest.raises(Refused):
+                await link.read(1, TWO, SHORT_S)
+        assert len(line.requests) == 6
