@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+from agent.answeredtwice import CODE, AnsweredTwice, CountsSurplus
 from agent.bell import Bell
 from agent.clock import Clock
 from agent.commandlane import CommandLane
@@ -137,6 +138,7 @@ class LineWorker:
         """
         self.name = name
         self.counts = LineCounts()
+        self.twice = AnsweredTwice(name)
         self.commands = CommandLane()
         """What goes before the polls of the line."""
         self._link = link
@@ -278,6 +280,11 @@ class LineWorker:
             if PROBE in done.answers:
                 learning.told(group, answer, mono())
         self._judge(group, done)
+        if done.answers and isinstance(self._link, CountsSurplus):
+            frames = self._link.surplus(group.unit_id)
+            if (news := self.twice.polled(group.unit_id, group.group.device, frames)) is not None:
+                log.warning("%s", news[1])
+                self._on_alarm(CODE, *news)
         done.answers.pop(PROBE, None)
         learning.note(group, done.answers, mono())
         return answers, [round(answered) for _, answered in exchanges], exchanges

@@ -59,6 +59,7 @@ def snapshot(
                 "overruns": worker.counts.overruns,
                 "failures": worker.counts.failures,
                 "silent": sorted(worker.counts.silent),
+                "unasked": {str(unit): frames for unit, frames in sorted(worker.twice.frames.items())},
             }
             for worker in workers
         },

@@ -35,6 +35,8 @@ class _LineState(msgspec.Struct, frozen=True):
     overruns: int
     failures: dict[str, int]
     silent: list[str]
+    unasked: dict[str, int] = {}
+    """Frames that nobody asked for, by unit id."""
 
 
 class _LearnedState(msgspec.Struct, frozen=True):
@@ -149,7 +151,12 @@ def show(state: Status, age_s: float, runs: bool) -> None:
 def _lines(console: Console, lines: dict[str, _LineState]) -> None:
     table = Table(*(Column(name, overflow="fold") for name in _LINE_COLUMNS))
     for name, line in lines.items():
-        failures = ", ".join(f"{reason} {count}" for reason, count in line.failures.items())
+        failures = ", ".join(
+            (
+                *(f"{reason} {count}" for reason, count in line.failures.items()),
+                *(f"unasked from unit {unit}: {frames}" for unit, frames in line.unasked.items()),
+            )
+        )
         table.add_row(
             name,
             str(line.rows),

@@ -79,6 +79,11 @@ class RtuExchange:
         """Whole frames that were no answer to this request."""
 
     @property
+    def held(self) -> bytes:
+        """What came and was not judged yet, or not taken."""
+        return self._held
+
+    @property
     def heard(self) -> bool:
         """Whether anything came back, the echo of an adapter not counted."""
         return bool(self.strays) or bool(self._held and not self._echo)

@@ -34,6 +34,7 @@ from drivers.modbus.owed import Kind
 from drivers.modbus.pdulink import PduLink, accepted
 from drivers.modbus.plan import Request
 from drivers.modbus.precise import PreciseSleep
+from drivers.modbus.surplus import Surplus
 from drivers.modbus.unit import Unit, is_firm
 from drivers.modbus.wires import SerialSettings, Wire
 from drivers.points import Table
@@ -116,12 +117,17 @@ class RtuLink(PduLink):
         self._last: tuple[int, Kind] = (0, (0, 0))
         """Unit and kind asked last."""
         self._units: dict[int, Unit] = {}
+        self._surplus = Surplus()
         self._echo_free = False
         """An answer came that differs from its request: the adapter does not echo."""
 
     @property
     def connected(self) -> bool:
         return self._open
+
+    def surplus(self, unit_id: int) -> int:
+        """Return how many frames of a unit went beyond its requests so far: two devices may have its id."""
+        return self._surplus.of(unit_id)
 
     async def connect(self) -> None:
         self._drop("was closed on our side")
@@ -223,6 +229,7 @@ class RtuLink(PduLink):
         expiry: asyncio.TimerHandle | None = None
         try:
             self._wire.write(frame)
+            self._surplus.asked(unit_id)
             sent_s = len(frame) * self._character_s
             self._active_at = self._timer.now() + sent_s
             expiry = loop.call_later(sent_s + timeout_s, self._expire, exchange, timeout_s)
@@ -246,6 +253,7 @@ class RtuLink(PduLink):
                 expiry.cancel()
             self._exchange = self._answer = None
         self._strayed(exchange)
+        self._surplus.came(unit_id)
         self._settle_s = 0.0
         if found[0] not in pdu.SINGLE_WRITES:
             self._echo_free = True
@@ -256,12 +264,15 @@ class RtuLink(PduLink):
         self._settle_s = SETTLE_S
         if self._exchange is not None:
             self._strayed(self._exchange)
+            for frame in rtu.frames(self._exchange.held)[0]:
+                self._surplus.came(frame[0])
         unit_id, kind = self._last
         self._at(unit_id).owed.missing(kind)
 
     def _strayed(self, exchange: rtu.RtuExchange) -> None:
         """Note the frames that came in the place of an answer, or before it."""
         for frame in exchange.strays:
+            self._surplus.came(frame[0])
             if frame[0] in self._units:
                 self._units[frame[0]].strayed(frame[1:-2])
 
@@ -296,6 +307,7 @@ class RtuLink(PduLink):
         frames, rest = rtu.frames(self._unasked)
         owed = not rest
         for frame in frames:
+            self._surplus.came(frame[0])
             unit = self._units.get(frame[0])
             owed = unit is not None and unit.late(frame[1:-2]) and owed
         return owed

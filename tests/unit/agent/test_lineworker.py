@@ -12,7 +12,7 @@ from agent.site import PollGroup
 from core.errors import BadFrame, LinkDown, NoAnswer, Refused
 from drivers.modbus.learned import Learned
 from drivers.modbus.plan import Request
-from tests.support.linebench import Answer, bench, for_seconds, groups_of, prompt, silent
+from tests.support.linebench import Answer, ScriptedLink, bench, for_seconds, groups_of, prompt, silent
 from tests.support.virtual_time import NOON, VirtualClock, VirtualTimeLoop, run_virtually
 
 
@@ -377,5 +377,23 @@ def test_a_device_that_has_not_dialled_in_is_stored_as_such_at_once_and_read_as_
         await for_seconds(b.worker, 10)
         assert [row.quality for row in b.sink.rows[-2:]] == [{}, {}]
         assert b.alarms[2:] == [("device-silent", False, "relay-a"), ("device-silent", False, "relay-b")]
+
+    run_virtually(main)
+
+
+class Doubled(ScriptedLink):
+    """A serial line on which a second device answers as unit 1."""
+
+    def surplus(self, unit_id: int) -> int:
+        return sum(unit == 1 for _, unit in self.asked) if unit_id == 1 else 0
+
+
+def test_two_devices_with_one_unit_id_are_told_once_with_the_frames_that_nobody_asked_for() -> None:
+    async def main(loop: VirtualTimeLoop, clock: VirtualClock) -> None:
+        b = bench(clock, prompt)
+        b.worker._link = Doubled(prompt)
+        await for_seconds(b.worker, 200)
+        assert b.alarms == [("answered-twice", True, "relay-a")]
+        assert b.worker.twice.frames.keys() == {1}
 
     run_virtually(main)

@@ -1,7 +1,9 @@
 """The status in a terminal: what is not known is said to be so."""
 
 import pytest
+from rich.console import Console
 
+from agent import status_view
 from agent.status_view import drift_in_words
 
 
@@ -19,3 +21,11 @@ from agent.status_view import drift_in_words
 )
 def test_vague_drift_is_not_known(ppm: float | None, within_ppm: float | None, words: str) -> None:
     assert drift_in_words(ppm, within_ppm or 0) == words
+
+
+def test_frames_that_nobody_asked_for_are_shown_with_their_unit() -> None:
+    line = status_view._LineState(1, 2, 0, {"timeout": 3}, [], {"7": 12})
+    console = Console(width=150)
+    with console.capture() as shown:
+        status_view._lines(console, {"bus": line})
+    assert "timeout 3, unasked from unit 7: 12" in shown.get()
