@@ -19,6 +19,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -45,6 +46,9 @@ _OPTIONS = [
     "timeout=240",
 ]
 _OPTIONS += ["-W", "ignore:Module already imported:pytest.PytestAssertRewriteWarning"]
+# It compares pauses by the clock, and on a busy machine it fails by itself.
+_BY_THE_CLOCK = "test_keeper.py::test_a_flood_of_forgeries_is_looked_at_ever_more_rarely"
+_OPTIONS += ["--deselect", f"tests/unit/agent/policy/{_BY_THE_CLOCK}"]
 _LIVE_S = 3.0
 """What any test may take, beside eight times what it took unchanged."""
 _UNKNOWN_S = 0.5
@@ -68,7 +72,9 @@ class Survey:
 
     def is_quick(self, change: Change) -> bool:
         """Tell whether a change needs no module read anew."""
-        return change.function is not None and change.function not in self.at_import.get(change.path, ())
+        if change.function is None or "super()" in change.line:  # without its super() code fits no method
+            return False
+        return change.function not in self.at_import.get(change.path, ())
 
     def tests_for(self, change: Change) -> list[int]:
         """Return the tests that may see a change, the likeliest first."""
@@ -257,6 +263,8 @@ class Runner:
                     _settle(job.folder)
                     try:
                         start(job.change, job.order, writes)
+                    except BaseException:  # told by the parent, which ends with it
+                        os.write(writes, b"?" + traceback.format_exc()[-3000:].encode())
                     finally:
                         os._exit(3)
                 os.close(writes)
@@ -283,8 +291,9 @@ class Runner:
         _, status = os.waitpid(pid, 0)
         shutil.rmtree(job.folder, ignore_errors=True)
         killer = told or (SURVIVED if status == 0 else "time" if os.WIFSIGNALED(status) else "?")
-        if killer == "?":
-            raise RuntimeError(f"{job.change.path}:{job.change.first}: {job.change.what}: this tool failed")
+        if killer.startswith("?"):
+            print(f"{job.change.path}:{job.change.first}: {job.change.what}: {killer}", file=sys.stderr)
+            raise RuntimeError("this tool failed, and not the change")
         if killer.isdigit():
             number = int(killer)
             self._killers.setdefault(job.change.path + job.change.within, deque(maxlen=12)).appendleft(number)
@@ -350,7 +359,11 @@ class _InPlace(_Settled):
         for function in self._functions.get((target, name, first), ()):  # none: no test reads the module
             function.__code__ = code
         survey = self._runner.survey
-        _run([(one, self._items[survey.tests[one]]) for one in order], survey.seconds, told)
+        chosen = [(one, self._items[name]) for one in order if (name := survey.tests[one]) in self._items]
+        # A name that holds an instant of the run is another one each time.
+        known = set(survey.tests)
+        new = [(order[0], item) for name, item in self._items.items() if name not in known]
+        _run([*chosen, *new], survey.seconds, told)
 
 
 class _Anew(_Settled):

@@ -119,3 +119,20 @@ def test_a_key_ends_on_some_day_and_is_of_an_individual_of_the_roster() -> None:
     assert of_roster(individual="berta") == [
         'key[1] "k-1" individual: "berta" is no [[individual]] of this roster'
     ]
+
+
+def test_what_stands_twice_in_a_roster_is_told_by_its_places() -> None:
+    person = {"id": "anna", "roles": ["operator"]}
+    key = {
+        "id": "k-1",
+        "individual": "anna",
+        "applications": ["app"],
+        "algorithm": "Ed25519",
+        "public": "AA==",
+        "valid": {"until": "2027-06-01T00:00:00Z"},
+    }
+    twice = {"roster": ROSTER, "individual": [person, person], "key": [key, key]}
+    assert roster_faults(Roster.model_validate(twice)) == [
+        'individual[2]: "anna" is individual[1] already',
+        'key[2]: "k-1" is key[1] already',
+    ]

@@ -335,6 +335,18 @@ def test_a_roster_outside_of_the_entitys_folder_is_not_looked_for(disk: Disk) ->
     assert verify_set(disk.read, disk.world.built_in).documents == before
 
 
+@pytest.mark.parametrize(
+    "path", ["policy.json", "other/policy.json", "policy/deep/policy.json", "../policy.json"]
+)
+def test_what_the_utility_lists_outside_of_its_folder_is_not_looked_for(disk: Disk, path: str) -> None:
+    targets = disk.targets()
+    targets.signed.targets[path] = targets.signed.targets[POLICY_PATH]
+    before = verify_set(disk.read, disk.world.built_in).documents
+    disk.put("targets", targets)
+    disk.link("targets")
+    assert verify_set(disk.read, disk.world.built_in).documents == before
+
+
 def test_an_entity_that_hands_on_what_was_handed_to_it_is_refused(disk: Disk) -> None:
     role, friend = disk.targets(ESCO), pair("friend").public
     roles = {"friend": DelegatedRole("friend", [friend.keyid], 1, True, [f"entities/{ESCO}/*"])}
