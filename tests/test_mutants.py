@@ -13,7 +13,7 @@ from tests.mutants import DECIDE, ROOT, TRUST
 from tests.support.mutation.changes import Change, changed_code, changes_of
 from tests.support.mutation.known import Equivalent, no_longer, read_known
 
-SAMPLE = 20
+SAMPLE = 12
 SEED = 1
 
 
