@@ -14,11 +14,10 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from agent.control import gather, journal, wear
-from agent.control.actuator import Actuator, Shown
+from agent.control.actuator import Actuator
 from agent.control.clocksetting import ClockSetting
 from agent.control.contacts import Contacts
 from agent.control.course import Course, Judged
@@ -29,13 +28,13 @@ from agent.control.inbox import Arrival, Inbox
 from agent.control.inforce import InForce
 from agent.control.life import Control, State
 from agent.control.repeats import Repeats
+from agent.control.ruling import Present, Ruling, audited, codes_of
 from core.errors import AuditUnavailable, StoreError
 from policies.assignment import OptOut
 from policies.command import Command
-from policies.decide import decide
 from policies.decision import Decision, Plan
 from policies.envelope import EnvelopeError, Opened, open_envelope
-from policies.facts import UNKNOWN, Contact, Period, Unknown, Used
+from policies.facts import Period, Used
 from policies.grant import Verb
 from policies.roster import Key
 
@@ -43,14 +42,6 @@ log = logging.getLogger(__name__)
 
 TELL_S: Final = 60.0
 """How often the log says that messages without a valid signature come."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Present:
-    """What the device shows before a decision."""
-
-    shown: Shown | None
-    locked: bool | None
 
 
 class Taker:
@@ -73,20 +64,21 @@ class Taker:
         """Messages that were no command of anybody, or came again, by code: a number, never one by one."""
         self.memory = journal.Memory((), {}, {}, (), 0)
         self.contacts = Contacts(desk.clock)
-        self._gateway = gateway
+        self._ruling = Ruling(gateway, in_force, desk, actuators, courses, opt_outs, self.contacts)
         self._in_force = in_force
         self._desk = desk
         self._actuators = actuators
         self._courses = courses
-        self._opt_outs = opt_outs
         self._rng = rng
         self._setting = setting
         self._used: dict[Period, Used] = {}
         self._repeats = Repeats()
         self._deciding = asyncio.Lock()
         """Held from the facts to the reservation: two commands never share one budget or one free point."""
+        self._underway: dict[tuple[str, str], str] = {}
+        """Commands that are being decided."""
+        self._decided = asyncio.Event()
         self._told_at = -TELL_S
-        self._since_ms = desk.clock.now_ms()
 
     def remember(self, memory: journal.Memory) -> None:
         """Take what the journal holds."""
@@ -125,7 +117,9 @@ class Taker:
             await self._repeat(command, found)
             return
         self.contacts.heard(command.issuer.entity, command.issued_ms)
-        if command.verb is Verb.CANCEL:
+        if command.verb is Verb.CANCEL and command.cancels in self._underway.values():
+            self._courses.spawn(f"cancelling {command.cancels}", self._cancel_decided(opened, now))
+        elif command.verb is Verb.CANCEL:
             await self._cancel(opened, now)
         else:
             way = self._decide(opened, now)
@@ -162,89 +156,41 @@ class Taker:
     # --- deciding
 
     async def _decide(self, opened: Opened, received_ms: int) -> None:
+        key = opened.command.issuer.entity, opened.command.id
+        self._underway[key] = opened.command.id
+        try:
+            await self._decide_underway(opened, received_ms)
+        finally:
+            del self._underway[key]
+            self._decided.set()
+
+    async def _decide_underway(self, opened: Opened, received_ms: int) -> None:
         async with self._deciding:
-            decision = self._first_decision(opened, received_ms, self._unseen(opened.command))
+            decision = self._first_decision(opened, received_ms, self._ruling.unseen(opened.command))
             if not decision.wants_to_know:
                 await self._carry_out(decision, opened.command)
                 return
-        present = await self._present(opened.command)
+        present = await self._ruling.present(opened.command)
         async with self._deciding:
             await self._carry_out(self._first_decision(opened, received_ms, present), opened.command)
 
     async def _carry_out(self, decision: Decision, command: Command) -> None:
         try:
-            await self._desk.noted("decision", _audited(command, decision, self._in_force.versions))
+            await self._desk.noted("decision", audited(command, decision, self._in_force.versions))
         except AuditUnavailable as error:
             log.error("%s", error)
             await self._refuse(command, ("audit-unavailable",), admitted=True)
             return
         if not decision.allowed:
-            await self._refuse(command, _codes(decision), admitted=True, audited=True)
-        elif decision.plan is not None and self._silent_too_long(decision.plan, command.issuer.entity):
+            await self._refuse(command, codes_of(decision), admitted=True, audited=True)
+        elif decision.plan is not None and self._ruling.silent_too_long(decision.plan, command.issuer.entity):
             await self._refuse(command, ("no-contact",), admitted=True)
         elif decision.plan is not None:
             await self._accept(command, decision.plan)
 
-    async def _present(self, command: Command) -> _Present:
-        actuator = self._actuators.get((command.device, command.point))
-        if actuator is None:
-            return _Present(None, False)
-        lane = self._desk.lanes[actuator.line]
-        return _Present(await actuator.present(lane), await actuator.locked(lane))
-
-    def _unseen(self, command: Command) -> _Present:
-        """Return what is known of the device without asking it.
-
-        Where that suffices for an answer nothing is asked: it would wait twice for its turn on the line
-        before anything is written.
-        """
-        actuator = self._actuators.get((command.device, command.point))
-        return _Present(None, False if actuator is None or actuator.lock is None else None)
-
-    def _first_decision(self, opened: Opened, received_ms: int, present: _Present) -> Decision:
+    def _first_decision(self, opened: Opened, received_ms: int, present: Present) -> Decision:
         used = gather.Budgets(self._used, self.memory.born_ms)
-        return self._decision(opened, received_ms, present, self._courses.controls, used)
-
-    def _decision(
-        self,
-        opened: Opened,
-        received_ms: int,
-        present: _Present,
-        controls: Sequence[Control],
-        used: Mapping[Period, Used | Unknown],
-    ) -> Decision:
-        book, command = self._in_force.rulebook, opened.command
-        if book is None:
-            return Decision("no-policy")
-        place, shown = (command.device, command.point), present.shown
-        actuator = self._actuators.get(place)
-        return decide(
-            command,
-            book,
-            gather.facts(
-                self._gateway,
-                self._desk.clock,
-                self._in_force,
-                opened.keys,
-                received_ms=received_ms,
-                others=[one for one in controls if (one.device, one.point) == place],
-                opt_outs=self._opt_outs(),
-                used=used,
-                contact=self._contact(command.issuer.entity),
-                type_limits=UNKNOWN if actuator is None else actuator.limits,
-                present=UNKNOWN if shown is None or shown.value is None else shown.value,
-                unchanged_since_ms=self._desk.changed.get(place, self._since_ms),
-                locked_out=UNKNOWN if present.locked is None else present.locked,
-            ),
-        )
-
-    def _contact(self, entity: str) -> Contact:
-        return Contact.FRESH if self.contacts.knows(entity) else Contact.LOST
-
-    def _silent_too_long(self, plan: Plan, entity: str) -> bool:
-        """Tell whether a control would be put back at once, because nothing fresh was heard of its entity."""
-        ends = plan.duration_s > 0 and plan.on_comm_loss == "restore"
-        return ends and self.contacts.silent_s(entity) > plan.comm_loss_after_s
+        return self._ruling.of(opened, received_ms, present, self._courses.controls, used)
 
     async def _accept(self, command: Command, plan: Plan) -> None:
         value = command.value
@@ -320,15 +266,15 @@ class Taker:
             opened = open_envelope(raw, self._key_of)
         except EnvelopeError as error:
             return Judged((error.code,))
-        present = self._unseen(opened.command)
-        decision = self._decision(opened, control.changed_ms, present, self._beside(control), {})
+        present = self._ruling.unseen(opened.command)
+        decision = self._ruling.of(opened, control.changed_ms, present, self._beside(control), {})
         if decision.wants_to_know:
-            present = await self._present(opened.command)
-            decision = self._decision(opened, control.changed_ms, present, self._beside(control), {})
+            present = await self._ruling.present(opened.command)
+            decision = self._ruling.of(opened, control.changed_ms, present, self._beside(control), {})
         if not decision.allowed or decision.plan is None:
-            await self._desk.noted("decision", _audited(opened.command, decision, self._in_force.versions))
-            return Judged(_codes(decision))
-        if self._silent_too_long(decision.plan, control.entity):
+            await self._desk.noted("decision", audited(opened.command, decision, self._in_force.versions))
+            return Judged(codes_of(decision))
+        if self._ruling.silent_too_long(decision.plan, control.entity):
             return Judged(("no-contact",))
         actuator = self._actuators[control.device, control.point]
         code = await unfit(self._desk, actuator, control, self.memory.born_ms)
@@ -340,33 +286,19 @@ class Taker:
 
     # --- cancelling and refusing
 
+    async def _cancel_decided(self, opened: Opened, received_ms: int) -> None:
+        """Cancel what is being decided: once it is, so that it does not begin behind its own cancellation."""
+        while opened.command.cancels in self._underway.values():
+            self._decided.clear()
+            await self._decided.wait()
+        await self._cancel(opened, received_ms)
+
     async def _cancel(self, opened: Opened, received_ms: int) -> None:
-        command, book = opened.command, self._in_force.rulebook
-        if book is None:
-            decision = Decision("no-policy")
-        else:
-            decision = decide(
-                command,
-                book,
-                gather.facts(
-                    self._gateway,
-                    self._desk.clock,
-                    self._in_force,
-                    opened.keys,
-                    received_ms=received_ms,
-                    others=[course.control for course in self._courses.at(command.device, command.point)],
-                    opt_outs=(),
-                    used={},
-                    contact=Contact.FRESH,
-                    type_limits=UNKNOWN,
-                    present=UNKNOWN,
-                    unchanged_since_ms=UNKNOWN,
-                    locked_out=False,
-                ),
-            )
-        self._desk.note("decision", _audited(command, decision, self._in_force.versions))
+        command = opened.command
+        decision = self._ruling.of_cancel(opened, received_ms)
+        self._desk.note("decision", audited(command, decision, self._in_force.versions))
         if not decision.allowed:
-            await self._refuse(command, _codes(decision), admitted=True, audited=True)
+            await self._refuse(command, codes_of(decision), admitted=True, audited=True)
             return
         named = [
             course
@@ -405,29 +337,3 @@ class Taker:
     ) -> None:
         entity = command.issuer.entity
         self._desk.tell(entity, command.id, state, command.device, command.point, codes, text, None, **more)
-
-
-def _codes(decision: Decision) -> tuple[str, ...]:
-    return decision.codes or (decision.code,)
-
-
-def _audited(command: Command, decision: Decision, versions: Mapping[str, int | str]) -> dict[str, object]:
-    issuer = command.issuer
-    return {
-        "command": command.id,
-        "entity": issuer.entity,
-        "application": issuer.application,
-        "individual": issuer.individual,
-        "device": command.device,
-        "point": command.point,
-        "verb": command.verb.value,
-        "value": None if command.value is None else str(command.value),
-        "purpose": command.purpose,
-        "emergency": command.emergency,
-        "allowed": decision.allowed,
-        "code": decision.code,
-        "codes": list(decision.codes),
-        "grant": None if decision.plan is None else decision.plan.grant,
-        "bypassed": [] if decision.plan is None else list(decision.plan.bypassed),
-        "versions": dict(versions),
-    }

@@ -479,6 +479,23 @@ class SlowAudit(Desk):
         await super().noted(kind, body)
 
 
+async def test_a_cancellation_that_comes_while_its_command_is_being_decided_ends_it(
+    home: Premises, tmp_path: Path
+) -> None:
+    async with rig(home, tmp_path, desk_type=SlowAudit) as gateway:
+        gateway.send(command(duration="60s"))
+        gateway.send(
+            command(id="c-9", verb=Verb.CANCEL, cancels="c-1", value=None, duration=None, purpose=None)
+        )
+        assert (await gateway.until("done", "c-9")).reasons == []
+        states = await gateway.states()
+        if "dispatched" in states:
+            await gateway.until("restored")
+        else:
+            await gateway.until("cancelled")
+        assert gateway.shed() is False
+
+
 async def test_commands_that_come_together_do_not_share_one_budget(home: Premises, tmp_path: Path) -> None:
     documents = Documents(rulebook(budget={"count_day": 1}))
     ids = [f"c-{number}" for number in range(4)]
