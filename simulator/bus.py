@@ -11,9 +11,10 @@ Relies on an event loop's timers and on channels that carry bytes. Not here: ter
 """
 
 import asyncio
+import itertools
 import math
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -234,17 +235,24 @@ class Bus:
         if not character_s:
             channel.send(frame)
         elif self._queues:
-            self._send_at(end_s, channel, frame)
+            self._send_next(channel, iter([(end_s, frame)]))
         else:
             few = max(1, int(FEW_S / character_s))
-            for at in range(0, len(frame), few):
-                part = frame[at : at + few]
-                self._send_at(begin_s + (at + len(part)) * character_s, channel, part)
+            parts = [frame[at : at + few] for at in range(0, len(frame), few)]
+            heard = itertools.accumulate(len(part) for part in parts)
+            times = (begin_s + at * character_s for at in heard)
+            self._send_next(channel, zip(times, parts, strict=True))
 
-    def _send_at(self, at_s: float, channel: Channel, part: bytes) -> None:
+    def _send_next(self, channel: Channel, row: Iterator[tuple[float, bytes]]) -> None:
+        """Send pieces at their times, each after the one before: timers of a busy loop keep no order."""
+        at_s, part = next(row, (0.0, b""))
+        if not part:
+            return
+
         def send() -> None:
             self._speaking.discard(timer)
             channel.send(part)
+            self._send_next(channel, row)
 
         timer = asyncio.get_running_loop().call_at(at_s, send)
         self._speaking.add(timer)

@@ -110,6 +110,18 @@ def test_a_long_message_is_not_looked_at() -> None:
         (NOW + 25 * 3_600_000, None, Doubt.KEY_ENDED),
         (NOW - 25 * 3_600_000, None, Doubt.KEY_ENDED),
     ],
+    ids=[
+        "now",
+        "after the last",
+        "the last again",
+        "before the last",
+        "just fresh",
+        "old",
+        "a little early",
+        "early",
+        "after the key",
+        "before the key",
+    ],
 )
 def test_a_beat_counts_once_while_it_is_fresh_and_its_key_in_date(
     now: int, last: int | None, found: Doubt | None

@@ -105,6 +105,27 @@ def test_bytes_come_in_pieces_of_about_two_milliseconds_and_never_a_silence_apar
     play(main())
 
 
+class BusyLoop(VirtualTimeLoop):
+    """Is late with every second timer, as a loop of a machine with other work."""
+
+    late = False
+
+    def call_at(self, when: float, *rest: Any, **more: Any) -> asyncio.TimerHandle:
+        self.late = not self.late
+        return super().call_at(when + 0.01 * self.late, *rest, **more)
+
+
+def test_pieces_keep_their_order_however_late_a_timer_is(log: PlantLog) -> None:
+    async def main() -> None:
+        scene = Scene(log, Pace(9600))
+        scene.put(READ)
+        await asyncio.sleep(1)
+        assert scene.wire.received == checked(b"\x01\x03\x04\0\0\0\x01")
+
+    with asyncio.Runner(loop_factory=BusyLoop) as runner:
+        runner.run(main())
+
+
 def test_without_a_pace_only_the_turnaround_passes(log: PlantLog) -> None:
     async def main() -> None:
         scene = Scene(log, Pace(0, turnaround_s=0.002))

@@ -258,7 +258,8 @@ async def test_a_flood_of_forgeries_is_looked_at_ever_more_rarely(world: World, 
 
         await box.until(flooded)
         pauses = [later - earlier for earlier, later in pairwise(looks)]
-        assert pauses[-1] > 4 * pauses[0]
+        # A slow machine makes pauses longer, never shorter.
+        assert all(pause >= 0.02 * 2**times for times, pause in enumerate(pauses))
         assert number > 2 * len(looks)
         assert box.keeper.freshness is Freshness.FRESH
 
