@@ -29,11 +29,12 @@ from agent.control.optouts import OptOuts
 from agent.control.taker import Taker
 from policies.assignment import OptOut
 from policies.beat import listened_to
+from policies.facts import Freshness
 
 log = logging.getLogger(__name__)
 
 LOOK_S: Final = 0.5
-"""How often opt-outs and lost contact are looked at."""
+"""How often opt-outs, lost contact and the loss of the policy are looked at."""
 STOP_S: Final = 20.0
 """How long an orderly stop waits for controls to be put back."""
 RUNNING: Final = (State.CONFIRMED, State.UNVERIFIED)
@@ -198,14 +199,15 @@ class Commander:
             self.courses.spawn("commands", self.taker.run())
             self.courses.spawn("beats", self.beats.run())
             self.courses.spawn("control-watch", self._watch())
+            self.courses.spawn("policy-watch", self._watch_policy())
             yield
 
     async def _watch(self) -> None:
         while True:
-            opt_outs = self._opt_outs.now()
+            now_ms, opt_outs = self._desk.clock.now_ms(), self._refusals()
             for course in self.courses.all():
                 control = course.control
-                if control.opt_out != "none" and any(_concerns(one, control) for one in opt_outs):
+                if control.opt_out != "none" and any(_concerns(one, control, now_ms) for one in opt_outs):
                     if control.opt_out == "any_time" or not control.started:
                         course.end("opted-out")
                 elif (
@@ -215,6 +217,22 @@ class Commander:
                 ):
                     # Whoever lost a hub has lost it for all its controls at the same instant.
                     course.end_within("contact-lost", self._rng.uniform(0, control.spread_s))
+            await asyncio.sleep(LOOK_S)
+
+    def _refusals(self) -> tuple[OptOut, ...]:
+        """Return the customer's noes: those given at the box, and those of the assignment in force."""
+        book = self._in_force.rulebook
+        assignment = None if book is None else book.assignment
+        return (*self._opt_outs.now(), *(assignment.opt_outs if assignment else ()))
+
+    async def _watch_policy(self) -> None:
+        """Put back what runs where there is no policy any more: nobody answers for it."""
+        await self._in_force.looked_for()
+        while True:
+            if self._in_force.rulebook is None or self._in_force.freshness is Freshness.NO_POLICY:
+                for course in self.courses.all():
+                    if course.control.started:  # one that waits is judged when its time has come
+                        course.end("no-policy")
             await asyncio.sleep(LOOK_S)
 
     async def stop(self) -> None:
@@ -240,9 +258,13 @@ class Commander:
             log.error("not every control could be put back in time: the next start goes on with it")
 
 
-def _concerns(one: OptOut, control: Control) -> bool:
+def _concerns(one: OptOut, control: Control, now_ms: int) -> bool:
+    """Tell whether a no speaks of a control: of what is left of one that waits, of this instant otherwise."""
+    end_ms = now_ms + 1 if control.started else max(control.end_ms, now_ms + 1)
+    begin_ms = now_ms if control.started else max(control.begin_ms, now_ms)
     return (
         (one.device is None or one.device == control.device)
         and (one.entity is None or one.entity == control.entity)
         and (one.grant is None or one.grant == control.grant)
+        and one.valid.touches(begin_ms, end_ms)
     )

@@ -245,6 +245,94 @@ async def test_the_customers_no_ends_a_control_within_a_second_and_refuses_the_n
         await gateway.until("confirmed", "c-3")
 
 
+@pytest.mark.parametrize("speaks_of", [{}, {"device": DEVICE}, {"entity": "esco1"}, {"grant": "shed"}])
+async def test_the_customers_no_in_the_assignment_ends_what_runs_and_what_waits(
+    home: Premises, tmp_path: Path, speaks_of: dict[str, str]
+) -> None:
+    documents = Documents(rulebook(lead={"max": "1h"}))
+    async with rig(home, tmp_path, documents) as gateway:
+        later = instant_text(now_ms() + 600_000)
+        gateway.send(command(id="c-2", start=later))
+        await gateway.until("accepted", "c-2")
+        gateway.send(command())
+        await gateway.until("confirmed")
+        documents.rulebook = rulebook(opt_outs=[speaks_of])
+        assert (await gateway.until("restoring")).reasons == ["opted-out"]
+        assert (await gateway.until("cancelled", "c-2")).reasons == ["opted-out"]
+        await gateway.until("restored")
+
+
+async def test_a_no_in_the_assignment_of_another_device_or_time_or_to_what_is_mandatory_ends_nothing(
+    home: Premises, tmp_path: Path
+) -> None:
+    past, future = instant_text(now_ms() - HOUR_MS), instant_text(now_ms() + HOUR_MS)
+    others = [{"device": "ev"}, {"valid": {"until": past}}, {"valid": {"from": future}}]
+    documents = Documents(rulebook())
+    async with rig(home, tmp_path, documents) as gateway:
+        gateway.send(command(duration="3s"))
+        await gateway.until("confirmed")
+        documents.rulebook = rulebook(opt_outs=others)
+        assert (await gateway.until("restoring")).reasons == ["ended"]
+        await gateway.until("restored")
+        documents.rulebook = rulebook(opt_out="none")
+        gateway.send(command(id="c-2", duration="3s"))
+        await gateway.until("confirmed", "c-2")
+        documents.rulebook = rulebook(opt_out="none", opt_outs=[{}])
+        assert (await gateway.until("restoring", "c-2")).reasons == ["ended"]
+
+
+async def test_without_a_policy_any_more_what_runs_is_put_back_whatever_its_grant_says(
+    home: Premises, tmp_path: Path
+) -> None:
+    documents = Documents(rulebook(on_comm_loss="hold_to_end", opt_out="none"))
+    async with rig(home, tmp_path, documents) as gateway:
+        gateway.send(command())
+        await gateway.until("confirmed")
+        documents.rulebook = None
+        assert (await gateway.until("restoring")).reasons == ["no-policy"]
+        await gateway.until("restored")
+        assert gateway.shed() is False
+
+
+async def test_without_an_assignment_that_counts_what_runs_is_put_back(
+    home: Premises, tmp_path: Path
+) -> None:
+    documents = Documents()
+    async with rig(home, tmp_path, documents) as gateway:
+        gateway.send(command())
+        await gateway.until("confirmed")
+        documents.freshness = Freshness.NO_POLICY
+        assert (await gateway.until("restoring")).reasons == ["no-policy"]
+
+
+async def test_a_policy_that_ran_out_lets_a_control_run_to_its_end(home: Premises, tmp_path: Path) -> None:
+    documents = Documents()
+    async with rig(home, tmp_path, documents) as gateway:
+        gateway.send(command(duration="3s"))
+        await gateway.until("confirmed")
+        documents.freshness = Freshness.ROOT_EXPIRED
+        assert (await gateway.until("restoring")).reasons == ["ended"]
+
+
+async def test_a_control_goes_on_after_a_start_before_the_policy_was_looked_for(
+    home: Premises, tmp_path: Path
+) -> None:
+    before = Documents(rulebook(on_comm_loss="hold_to_end"))
+    async with rig(home, tmp_path, before, orderly=False) as gateway:
+        gateway.send(command(duration="6s"))
+        await gateway.until("confirmed")
+    documents = Documents(rulebook=None, freshness=Freshness.NO_POLICY, found=asyncio.Event())
+    async with rig(home, tmp_path, documents) as gateway:
+        begun = now_ms()
+        async with asyncio.timeout(20):
+            while now_ms() < begun + 1_500:  # noqa: ASYNC110  # the clock on the wall is waited for
+                await asyncio.sleep(0.05)
+        documents.rulebook, documents.freshness = before.rulebook, Freshness.FRESH
+        assert documents.found is not None
+        documents.found.set()
+        assert (await gateway.until("restoring")).reasons == ["ended"]
+
+
 class Drawing(random.Random):
     """Draws always the same part of what it may draw."""
 

@@ -8,7 +8,7 @@ import asyncio
 import base64
 import contextlib
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -85,8 +85,16 @@ class Controlled:
 RELAY = Controlled()
 
 
-def rulebook(what: Controlled = RELAY, also: Mapping[str, Any] | None = None, **grant: Any) -> Rulebook:
-    """Return a policy in which esco1 may control a point, changed by keys; ``also``: a second grant."""
+def rulebook(
+    what: Controlled = RELAY,
+    also: Mapping[str, Any] | None = None,
+    opt_outs: Sequence[Mapping[str, Any]] = (),
+    **grant: Any,
+) -> Rulebook:
+    """Return a policy in which esco1 may control a point, changed by keys; ``also``: a second grant.
+
+    ``opt_outs``: of the assignment.
+    """
     begin, end = text(now_ms() - 24 * HOUR_MS), text(now_ms() + 24 * HOUR_MS)
     head = {"id": "test", "version": 1, "utility": "dso", "zone": "UTC", "issued": begin, "expires": end}
     entities = [{"id": "dso", "kind": "utility", "application": [{"id": "hub"}]}]
@@ -123,6 +131,7 @@ def rulebook(what: Controlled = RELAY, also: Mapping[str, Any] | None = None, **
             "device": [device],
             "select": [{"grant": one["id"]} for one in grants],
             "consent": consents,
+            "opt_out": [dict(one) for one in opt_outs],
         }
     )
     rosters = [_roster("esco1", KEY, begin, end), _roster("esco2", OTHER_KEY, begin, end)]
