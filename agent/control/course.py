@@ -283,7 +283,7 @@ class Course:
             return
         if self.control.state is not State.RESTORING:
             await self._wait_for_minimum()
-            await self._step(State.RESTORING, self._why or self._late)
+            await self._step(State.RESTORING, self._why_it_ends)
         pause, tries = FIRST_PAUSE_S, 0
         while not await self._back():
             tries += 1
@@ -293,6 +293,13 @@ class Course:
             pause = min(pause * 2, LONGEST_PAUSE_S)
         if tries >= TRIES_BEFORE_ALARM:
             self._alarm(False, f"went back to {self._goal}")
+
+    @property
+    def _why_it_ends(self) -> str:
+        """The reason why it is put back: what failed, where it failed, else who or what ended it."""
+        if self.control.state is State.FAILED and self._why in ("", "left"):
+            return self.control.why
+        return self._why or self._late
 
     @property
     def _goal(self) -> Decimal:

@@ -478,12 +478,24 @@ async def test_a_cancellation_ends_its_issuer_s_control_and_not_another_s_of_the
         assert gateway.shed() is True
 
 
+async def test_what_was_not_obeyed_is_put_back_for_that_reason_and_not_because_its_time_was_over(
+    home: Premises, tmp_path: Path
+) -> None:
+    home.fault(DEVICE, "ignored-writes")
+    async with rig(home, tmp_path) as gateway:
+        gateway.send(command())
+        assert (await gateway.until("failed")).reasons == ["not-obeyed"]
+        assert (await gateway.until("restoring")).reasons == ["not-obeyed"]
+        await gateway.until("restored")
+
+
 async def test_a_device_that_does_not_obey_is_put_back_and_told(home: Premises, tmp_path: Path) -> None:
     home.fault(DEVICE, "silent", for_s=4)
     async with rig(home, tmp_path) as gateway:
         gateway.send(command())
         failed = await gateway.until("failed")
         assert failed.reasons == ["timeout"]
+        assert (await gateway.until("restoring")).reasons == ["timeout"]
         await gateway.until("restored")
         assert gateway.shed() is False
         assert (await gateway.states()).count("dispatched") == 1
