@@ -21,8 +21,11 @@ from headend.alarms import Code
 from headend.books import Books
 from headend.instants import instant
 
-ENDED: Final = frozenset({"refused", "restored", "superseded", "cancelled", "left", "done"})
-"""States after which nothing more is owed to the device by this command (`docs/control.md`)."""
+ENDED: Final = frozenset({"refused", "restored", "superseded", "cancelled", "done"})
+"""States after which nothing more is owed to the device by this command (`docs/control.md`).
+
+Not ``left``: a device's own timer was to end it, and nobody has seen that it did.
+"""
 PASSING: Final = frozenset({"retained", "id-reused", "out-of-order", "journal-lost"})
 """Codes that refuse one message: the command of that id may have been taken before, and still run."""
 MARGIN_MS: Final = 120_000
@@ -36,8 +39,7 @@ def after(held: str | None, state: str, reasons: Iterable[str]) -> str | None:
     """Return where a command stands after an outcome; None: this one changes nothing."""
     if state == "refused" and held is not None and PASSING.intersection(reasons):
         return None
-    # A device's own timer was to end it; the next start of the gateway may find it and put it back.
-    if held in ENDED and held not in ("left", "refused"):
+    if held in ENDED and held != "refused":
         return None
     return state
 

@@ -102,6 +102,18 @@ class Actuator:
         return max(shortest, min(longest, Decimal(int(remaining_s))))
 
     @property
+    def hold(self) -> Literal["timer", "watchdog", "none"]:
+        """What the device does by itself when nobody speaks to it any more, as its installed type says."""
+        assert self.point.write is not None
+        return self.point.write.hold
+
+    def ends_by_itself(self, goal: Decimal) -> bool:
+        """Tell whether the device's own timer, and nobody else, brings it to a value."""
+        write = self.point.write
+        assert write is not None
+        return self.hold == "timer" and not write.falls_back_to and goal == write.default
+
+    @property
     def fed_by(self) -> Literal["contact", "hold", "value"] | None:
         """What begins the device's hold anew while a control runs; None where nothing is known to."""
         assert self.point.write is not None

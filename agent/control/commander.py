@@ -244,7 +244,7 @@ class Commander:
         waiting = []
         for course in self.courses.all():
             control = course.control
-            if control.state in RUNNING and control.hold == "timer":
+            if control.state in RUNNING and course.ends_by_itself:
                 course.leave()
                 waiting.append(course)
             elif control.started:

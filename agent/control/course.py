@@ -128,6 +128,11 @@ class Course:
         """Begin nothing any more: what waits stands in the journal, and the next start goes on with it."""
         self._stays = True
 
+    @property
+    def ends_by_itself(self) -> bool:
+        """Whether the installed device ends it without us, where it has to go back to."""
+        return self.actuator.ends_by_itself(self._goal)
+
     def leave(self) -> None:
         """Let the device's own timer end it: the agent stops."""
         self.end("left")

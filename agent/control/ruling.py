@@ -7,6 +7,7 @@ decision (`agent.control.taker`).
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from agent.control import gather
 from agent.control.actuator import Actuator, Shown
@@ -18,9 +19,13 @@ from agent.control.life import Control
 from policies.assignment import OptOut
 from policies.command import Command
 from policies.decide import decide
-from policies.decision import Decision, Plan
+from policies.decision import Decision, Finding, Plan
 from policies.envelope import Opened
 from policies.facts import UNKNOWN, Contact, Period, Unknown, Used
+from policies.rulebook import Rulebook
+
+STRENGTH: Final = {"none": 0, "watchdog": 1, "timer": 2}
+"""Of a device's own hold: the policy may count on less than there is, never on more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,8 @@ class Ruling:
         self._opt_outs = opt_outs
         self._contacts = contacts
         self._since_ms = desk.clock.now_ms()
+        self._others: set[tuple[str, str]] = set()
+        """Points that are of another type than was signed, and told."""
 
     async def present(self, command: Command) -> Present:
         """Return what the device shows, by asking it."""
@@ -84,6 +91,10 @@ class Ruling:
             return Decision("no-policy")
         place, shown = (command.device, command.point), present.shown
         actuator = self._actuators.get(place)
+        other = None if actuator is None else other_type(book, actuator)
+        self._tell(place, other)
+        if other is not None:
+            return Decision(other.code, (other,))
         return decide(
             command,
             book,
@@ -103,6 +114,15 @@ class Ruling:
                 locked_out=UNKNOWN if present.locked is None else present.locked,
             ),
         )
+
+    def _tell(self, place: tuple[str, str], other: Finding | None) -> None:
+        """Raise or clear the alarm that something else is installed than was signed."""
+        if other is not None and place not in self._others:
+            self._others.add(place)
+            self._desk.alarm("other-type", True, other.why, place[0])
+        elif other is None and place in self._others:
+            self._others.remove(place)
+            self._desk.alarm("other-type", False, f"{place[0]} is of the type that was signed", place[0])
 
     def _contact(self, entity: str) -> Contact:
         return Contact.FRESH if self._contacts.knows(entity) else Contact.LOST
@@ -136,6 +156,30 @@ class Ruling:
                 locked_out=False,
             ),
         )
+
+
+def other_type(book: Rulebook, actuator: Actuator) -> Finding | None:
+    """Return why what was signed is not of the device that is installed; None where it is.
+
+    The profile would speak of another device then: its default, its hold and its limits are worth nothing.
+    """
+    device = book.devices.get(actuator.device)
+    if device is None:
+        return None
+    if device.type != actuator.type:
+        said = (
+            f"the assignment has {device.id} as {device.type}, gateway.toml as {actuator.type}: find out "
+            "which is installed, and correct the other"
+        )
+        return Finding("other-type", said)
+    profile = book.limits(device, actuator.point.name)
+    if profile is None or STRENGTH[profile.hold] <= STRENGTH[actuator.hold]:
+        return None
+    said = (
+        f"the policy has hold {profile.hold} for {actuator.point.name} of {device.type}, the type "
+        f"installed here {actuator.hold}: correct the policy, or the file of the type"
+    )
+    return Finding("other-type", said)
 
 
 def codes_of(decision: Decision) -> tuple[str, ...]:

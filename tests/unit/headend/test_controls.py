@@ -52,8 +52,8 @@ def look(books: Books, now_ms: int) -> None:
         Watch().look(books, 0.0)
 
 
-def test_the_ended_states_are_those_of_the_gateway_and_left() -> None:
-    assert {state.value for state in ENDED_AT_THE_GATEWAY} | {"left"} == ENDED
+def test_the_ended_states_are_those_of_the_gateway() -> None:
+    assert {state.value for state in ENDED_AT_THE_GATEWAY} == ENDED
 
 
 def test_every_step_that_a_gateway_may_take_is_followed() -> None:
@@ -63,7 +63,7 @@ def test_every_step_that_a_gateway_may_take_is_followed() -> None:
 
 
 def test_what_has_ended_does_not_begin_again() -> None:
-    for state in ENDED - {"left", "refused"}:
+    for state in ENDED - {"refused"}:
         assert after(state, State.DISPATCHED.value, ()) is None
 
 
@@ -187,3 +187,16 @@ def test_books_of_version_2_are_taken_over(tmp_path: Path) -> None:
     assert new.execute("SELECT count(*) FROM outcome").fetchone() == (0,)
     assert new.execute("SELECT count(*) FROM alarm WHERE cleared_ms IS NULL").fetchone() == (0,)
     new.close()
+
+
+def test_a_control_that_was_left_to_its_device_is_not_over_until_its_end_is_heard(
+    books: Books, take: Take, double: GatewayDouble
+) -> None:
+    take(
+        told(double, outcome(1, "accepted", begin=NOW, end=END), outcome(2, "confirmed"), outcome(3, "left"))
+    )
+    look(books, LATE)
+    assert [cleared for _, _, cleared in alarms(books)] == [None]
+    take(told(double, outcome(4, "restoring"), outcome(5, "restored")), now_ms=LATE + 1)
+    look(books, LATE + 2)
+    assert [cleared for _, _, cleared in alarms(books)] == [LATE + 2]
