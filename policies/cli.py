@@ -8,6 +8,7 @@ Not here: signing, publishing and sending.
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -32,12 +33,14 @@ from policies.reading import (
     read_bytes,
     read_document,
     read_rulebook,
+    rulebook_of,
     together_faults,
 )
 from policies.roster import Roster
 from policies.rulebook import Rulebook
 from policies.stated import Stated, fair_facts, taken_for_granted, with_stated, without
 from policies.table import constraint_rows, row_of, validity_text
+from policies.trust_kept import is_kept, read_kept
 
 app = typer.Typer(no_args_is_help=True, help="Print policies as a table, check them, explain a decision.")
 
@@ -47,19 +50,34 @@ Files = Annotated[
         metavar="FILE...", help="A policy, and rosters and an assignment; TOML or canonical JSON."
     ),
 ]
+Kepts = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="PATH...",
+        help="The folder of a policy, or its bundle.zip; or a policy, rosters and an assignment as files.",
+    ),
+]
+Draft = Annotated[
+    bool, typer.Option("--draft", help="Of a folder: what is drafted, in place of what is in force.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-@app.command("show", epilog="Example: portico policy show policy.toml assignment-gw-0001.toml")
+@app.command("show", epilog="Example: portico policy show policy --gateway gw-0001")
 def show(
-    files: Files,
+    files: Kepts,
     constraints: Annotated[
         bool, typer.Option("--constraints", help="Print a policy's constraints instead, each with its type.")
     ] = False,
+    gateway: Annotated[
+        str | None, typer.Option(help="Of a folder: the assignment of this gateway as well.")
+    ] = None,
+    draft: Draft = False,
     as_json: AsJson = False,
 ) -> None:
     """Print each document: a policy as the table from actor, may / shall / shall not, verb, to actor."""
-    documents = [read_document(path) for path in files]
+    kept = read_kept(files, gateway, draft=draft)
+    documents = [document for _, document in kept.documents]
     if as_json:
         typer.echo(json.dumps([_shown(one) for one in documents], indent=2, ensure_ascii=False))
         return
@@ -71,6 +89,7 @@ def show(
             _print_constraints(console, document)
         else:
             _print_document(console, document)
+    _print_notes(console, kept.notes)
 
 
 @app.command(
@@ -101,11 +120,11 @@ def check(files: Files, as_json: AsJson = False) -> None:
 
 @app.command(
     "explain",
-    epilog="Example: portico policy explain policy.toml roster-esco1.toml assignment-gw-0001.toml "
+    epilog="Example: portico policy explain policy --gateway gw-0001 "
     '--who esco1/op-17 --verb shed --device wh-01 --at "tomorrow 17:00"',
 )
 def explain(
-    files: Files,
+    files: Kepts,
     who: Annotated[
         str, typer.Option(help="entity/application/individual; the application when there are more.")
     ],
@@ -131,10 +150,14 @@ def explain(
         list[str] | None, typer.Option(metavar="FACT", help="Let a fact be unknown; may be repeated.")
     ] = None,
     now: Annotated[str | None, typer.Option(help="Ask as if it were this instant (RFC 3339).")] = None,
+    draft: Draft = False,
     as_json: AsJson = False,
 ) -> None:
     """Say whether somebody may command something, and for every grant what is met and what is not."""
-    book = read_rulebook(files)
+    kept = None
+    if draft or any(map(is_kept, files)):
+        kept = read_kept(files, gateway, draft=draft)
+    book = read_rulebook(files) if kept is None else rulebook_of(kept.documents)
     now_ms = time.time_ns() // 1_000_000 if now is None else _instant(now)
     asked = put(
         Asked(
@@ -159,11 +182,17 @@ def explain(
     for name in names:
         if name not in FACT_NAMES:
             raise ConfigError(f'there is no fact "{name}": {near(name, FACT_NAMES)}')
-    known = without(with_stated(fair_facts(asked.command, book, now_ms), stated), names)
+    fair = fair_facts(asked.command, book, now_ms)
+    if kept is not None and kept.signed is not None:
+        fair = replace(fair, signed=kept.signed)
+    known = without(with_stated(fair, stated), names)
     decision = decide(asked.command, book, known, every_grant=True)
-    granted = taken_for_granted(stated, names)
+    proved = ("signed",) if kept is not None and kept.signed is not None else ()
+    granted = taken_for_granted(stated, (*names, *proved))
+    notes = () if kept is None else kept.notes
     if as_json:
-        typer.echo(json.dumps(explained(decision, asked, granted, now_ms), indent=2, ensure_ascii=False))
+        answer_json = {**explained(decision, asked, granted, now_ms), "notes": list(notes)}
+        typer.echo(json.dumps(answer_json, indent=2, ensure_ascii=False))
         return
     console = _console()
     answer = "[green]Yes[/]" if decision.allowed else "[red]No[/]"
@@ -173,6 +202,7 @@ def explain(
         console.print(f"{_MARKS[mark]}{escape(text)}", soft_wrap=True)
     _print_plan(console, decision.plan.as_json() if decision.plan else {}, book)
     _print_given(console, asked, granted)
+    _print_notes(console, notes)
 
 
 _MARKS = {"head": "", "yes": "  [green]✓[/] ", "no": "  [red]✗[/] ", "aside": "  [yellow]![/] "}
@@ -199,6 +229,11 @@ def _print_given(console: Console, asked: Put, granted: Sequence[str]) -> None:
         console.print(f"Filled in: {escape(', '.join(asked.filled_in))}.", style="dim", soft_wrap=True)
     if granted:
         console.print(f"Taken for granted: {escape('; '.join(granted))}.", style="dim", soft_wrap=True)
+
+
+def _print_notes(console: Console, notes: Sequence[str]) -> None:
+    for one in notes:
+        console.print(f"Note: {escape(one)}.", style="dim", soft_wrap=True)
 
 
 def _instant(text: str) -> int:

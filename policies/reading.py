@@ -56,6 +56,7 @@ def parse_document(raw: bytes, name: str) -> Document:
         raise ConfigError(
             f"{name} must begin with exactly one of [policy], [roster] and [assignment], "
             f"{'it has ' + ' and '.join(kinds) if kinds else 'and has none of them'}"
+            + ("" if kinds else _IN_FOLDER)
         )
     document = _parse(tables, KINDS[kinds[0]], name)
     if faults := _inner_faults(document):
@@ -102,6 +103,12 @@ def read_rulebook(paths: Sequence[Path]) -> Rulebook:
             documents.append((path, read_document(path)))
         except ConfigError as error:
             faults += error.faults or (str(error),)
+    return rulebook_of(documents, faults)
+
+
+def rulebook_of(documents: Sequence[tuple[Path, Document]], before: Sequence[str] = ()) -> Rulebook:
+    """Return what documents say together; ``before``: faults of those that could not be read."""
+    faults = list(before)
     faults += together_faults(documents, whole=not faults)
     policies = [one for _, one in documents if isinstance(one, Policy)]
     if faults or not policies:
@@ -136,7 +143,8 @@ def together_faults(documents: Sequence[tuple[Path, Document]], *, whole: bool =
             faults.append(f'{path.name}: roster entity: "{entity}" is no [[entity]] of the policy')
             continue
         faults += [
-            f'{path.name}: key[{number}] "{key.id}" applications: "{name}" is no application of {entity}'
+            f'{path.name}: key[{number}] "{key.id}" applications: "{name}" is no application of {entity}: '
+            f"it has {', '.join(sorted(applications[entity])) or _NO_APPLICATION}"
             for number, key in enumerate(roster.keys, start=1)
             for name in key.applications
             if name not in applications[entity]
@@ -154,6 +162,10 @@ def together_faults(documents: Sequence[tuple[Path, Document]], *, whole: bool =
                 if name not in grants
             ]
     return faults
+
+
+_NO_APPLICATION: Final = "none yet, name them in the policy first (add-entity --application)"
+_IN_FOLDER: Final = "; a part of a policy is read from its folder, once portico policy grant put it there"
 
 
 def _tables(raw: bytes, name: str) -> dict[str, object]:

@@ -30,6 +30,7 @@ from policies.trust.ceremony import (
     add_entity,
     assign,
     begin,
+    name_applications,
     present_assignment,
     put_part,
     renew,
@@ -157,13 +158,19 @@ def keygen(
 
 
 @app.command(
-    "add-entity", epilog="Example: portico policy add-entity policy esco1 --kind esco --public esco1-1.pub"
+    "add-entity",
+    epilog="Example: portico policy add-entity policy esco1 --kind esco --public esco1-1.pub "
+    "--application dr-hub",
 )
 def add_entity_command(
     base: Base,
     entity: Annotated[str, typer.Argument(help="Id of the entity.")],
     kind: Annotated[str, typer.Option(help="What it is: esco, aggregator, utility, customer.")] = "entity",
     public: Public = None,
+    application: Annotated[
+        list[str] | None,
+        typer.Option(help="A system of it that sends commands; may be repeated. A roster names them."),
+    ] = None,
     threshold: Annotated[int, typer.Option(min=1, help="How many of its keys sign together.")] = 1,
     roster: Annotated[
         Path | None,
@@ -185,7 +192,9 @@ def add_entity_command(
             path, _ = write(base / "keys", pair, phrase_in(pass_phrase_file))
             keys = [pair.public]
             made = f" Its key {path} was made here: better is one that it makes itself, with keygen."
-        add_entity(repository, entity, kind, keys, threshold, now_ms())
+        add_entity(repository, entity, kind, keys, threshold, now_ms(), application or ())
+    elif application:
+        name_applications(repository, entity, kind, application, now_ms())
     if roster is not None:
         set_roster(repository, entity, read_part(roster), now_ms())
     Told(

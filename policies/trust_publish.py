@@ -23,6 +23,7 @@ from policies.trust.publishing import (
     write_publication,
 )
 from policies.trust.repository import Repository
+from policies.trust_kept import root_beside
 from policies.trust_options import AsJson, bytes_of, key_pairs, keys_here, now_ms
 from policies.trust_told import Told, all_standings, grants_told, next_steps, running_out
 
@@ -93,7 +94,7 @@ def verify(
 ) -> None:
     """Verify a published policy as a gateway does, and say who agreed to what."""
     bundle = path / "out" / "bundle.zip" if path.is_dir() else path
-    built_in = root or (path / "root.json" if path.is_dir() else bundle.with_name("root.json"))
+    built_in = root or (path / "root.json" if path.is_dir() else root_beside(bundle))
     verified = verify_files(unpack(bytes_of(bundle, LONGEST_BUNDLE)), bytes_of(built_in, LONGEST_ROOT))
     facts = agreement(verified)
     late = [role for role, at in verified.expires_ms.items() if at <= now_ms()]
@@ -110,4 +111,5 @@ def verify(
             "expired": late,
             "grants": [asdict(one) for one in grants],
         },
+        grants=grants,
     ).show(as_json)

@@ -59,6 +59,7 @@ class Told:
     next: tuple[str, ...] = ()
     roles: tuple[Standing, ...] = ()
     more: Mapping[str, object] = field(default_factory=dict)
+    grants: Sequence["GrantTold"] = ()
 
     def show(self, as_json: bool) -> None:
         """Print it."""
@@ -67,9 +68,13 @@ class Told:
             typer.echo(json.dumps({"did": self.did, "next": list(self.next), "roles": roles, **self.more}))
             return
         console = Console(highlight=False)
+        if not console.is_terminal:  # what goes to a file or a pipe is not folded
+            console = Console(highlight=False, width=max(console.width, 160))
         console.print(escape(self.did), soft_wrap=True)
         if self.roles:
             console.print(standing_table(self.roles))
+        if self.grants:
+            console.print(grants_table(self.grants))
         for one in self.next:
             console.print(f"[bold]Next:[/] {escape(one)}", soft_wrap=True)
 
@@ -149,6 +154,22 @@ class GrantTold:
     sha256: str
     signed_by: tuple[str, ...]
     waits_for: tuple[str, ...]
+
+
+def grants_table(grants: Sequence[GrantTold]) -> Table:
+    """Return who has signed each grant, and who is missing."""
+    table = Table()
+    for heading in ("grant", "revision", "for", "signed by", "waits for"):
+        table.add_column(heading, overflow="fold")
+    for one in grants:
+        table.add_row(
+            escape(one.grant),
+            str(one.revision),
+            escape(one.entity),
+            escape(", ".join(one.signed_by)),
+            escape(", ".join(one.waits_for) or "nobody: complete"),
+        )
+    return table
 
 
 def grants_told(facts: Agreement) -> tuple[GrantTold, ...]:

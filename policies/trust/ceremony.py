@@ -103,6 +103,7 @@ def add_entity(
     keys: Sequence[Key],
     threshold: int,
     now_ms: int,
+    applications: Sequence[str] = (),
 ) -> None:
     """Give an entity its own folder, which it alone can sign for; known already: change its keys."""
     fault = entity_fault(entity)
@@ -125,8 +126,16 @@ def add_entity(
     targets.signed.delegations = delegations
     for key in keys:
         targets.signed.add_key(key, entity)
-    _name_entity(repository, entity, kind)
+    _name_entity(repository, entity, kind, applications)
     _save_policy(repository, targets, now_ms)
+
+
+def name_applications(
+    repository: Repository, entity: str, kind: str, applications: Sequence[str], now_ms: int
+) -> None:
+    """Draft that an entity has these applications as well."""
+    _name_entity(repository, entity, kind, applications)
+    _save_policy(repository, repository.edit_targets(TARGETS, now_ms), now_ms)
 
 
 def set_roster(repository: Repository, entity: str, document: Table, now_ms: int) -> None:
@@ -324,12 +333,21 @@ def _save_policy(
             repository.save(entity, role)
 
 
-def _name_entity(repository: Repository, entity: str, kind: str) -> None:
+def _name_entity(repository: Repository, entity: str, kind: str, applications: Sequence[str]) -> None:
     path = repository.base / "source" / "policy" / f"{HEAD}.json"
     head = read_part(path)
     listed = _list(head.get("entity"))
-    if not any(isinstance(one, dict) and one.get("id") == entity for one in listed):
-        write_whole(path, canonical({**head, "entity": [*listed, {"id": entity, "kind": kind}]}))
+    named = next((one for one in listed if isinstance(one, dict) and one.get("id") == entity), None)
+    present = _list((named or {}).get("application"))
+    known = {one.get("id") for one in present if isinstance(one, dict)}
+    added = [{"id": checked_name(one, "application")} for one in applications if one not in known]
+    if named is not None and not added:
+        return
+    whole = {"id": entity, "kind": kind, **(named or {})}
+    if added:
+        whole["application"] = [*present, *added]
+    others = [one for one in listed if one is not named]
+    write_whole(path, canonical({**head, "entity": [*others, whole]}))
 
 
 def _also(repository: Repository) -> dict[str, tuple[str, ...]]:

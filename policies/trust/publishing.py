@@ -120,6 +120,15 @@ def published_versions(folder: Path) -> tuple[Versions, dict[str, int]]:
     return Versions(snapshot=snapshot, timestamp=timestamp), sequences
 
 
+def verify_published(repository: Repository) -> Verified | None:
+    """Verify what is in force in a folder as a gateway does; None before the first publication."""
+    root, snapshot, timestamp = repository.root(), repository.snapshot(), repository.timestamp()
+    if root is None or snapshot is None or timestamp is None:
+        return None
+    first = repository.raw(ROOT, repository.versions(ROOT)[0])
+    return verify_files(_files(repository, snapshot, timestamp), first)
+
+
 def verify_files(files: Mapping[str, bytes], built_in: bytes) -> Verified:
     """Verify a set as it is delivered, from a root, without keeping anything."""
     names = {_plain(name): name for name in files}

@@ -4,6 +4,7 @@ A refusal never harms what is held.  The reason is for alarms, the audit and tes
 people. Foreign errors of python-tuf and securesystemslib become ours here and nowhere else.
 """
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -13,6 +14,10 @@ from securesystemslib.exceptions import Error as SslibError
 from tuf.api import exceptions as tuf
 
 from core.errors import TrustError
+
+for _library in ("tuf", "securesystemslib"):
+    # Of three who may sign two have: that one signature is missing is no news. What fails is told here.
+    logging.getLogger(_library).setLevel(logging.WARNING)
 
 
 class Why(StrEnum):
