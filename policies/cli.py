@@ -159,24 +159,24 @@ def explain(
         kept = read_kept(files, gateway, draft=draft)
     book = read_rulebook(files) if kept is None else rulebook_of(kept.documents)
     now_ms = time.time_ns() // 1_000_000 if now is None else _instant(now)
-    asked = put(
-        Asked(
-            who=who,
-            verb=verb,
-            device=device,
-            point=point,
-            value=value,
-            at=at,
-            lasting=lasting,
-            gateway=gateway,
-            purpose=purpose,
-            emergency=emergency,
-            cosigners=tuple(cosigner or ()),
-            cancels=cancels,
-        ),
-        book,
-        now_ms,
+    question = Asked(
+        who=who,
+        verb=verb,
+        device=device,
+        point=point,
+        value=value,
+        at=at,
+        lasting=lasting,
+        gateway=gateway,
+        purpose=purpose,
+        emergency=emergency,
+        cosigners=tuple(cosigner or ()),
+        cancels=cancels,
     )
+    try:
+        asked = put(question, book, now_ms)
+    except ConfigError as error:
+        raise ConfigError(str(error), error.faults + (() if kept is None else kept.notes)) from error
     stated = Stated() if facts is None else parse_as(read_bytes(facts), Stated, facts.name)
     names = tuple(unknown or ())
     for name in names:
@@ -196,8 +196,8 @@ def explain(
         return
     console = _console()
     answer = "[green]Yes[/]" if decision.allowed else "[red]No[/]"
-    question = question_text(asked.command, decision.allowed, book.zone, now_ms)
-    console.print(f"{answer}: {escape(question)}.", soft_wrap=True)
+    sentence = question_text(asked.command, decision.allowed, book.zone, now_ms)
+    console.print(f"{answer}: {escape(sentence)}.", soft_wrap=True)
     for mark, text in answer_lines(decision):
         console.print(f"{_MARKS[mark]}{escape(text)}", soft_wrap=True)
     _print_plan(console, decision.plan.as_json() if decision.plan else {}, book)

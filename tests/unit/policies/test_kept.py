@@ -128,6 +128,18 @@ def test_a_gateway_without_an_assignment_is_told(desk: Desk) -> None:
     assert found["allowed"] is False
 
 
+def test_a_question_that_cannot_be_put_says_which_state_was_looked_at(desk: Desk) -> None:
+    desk.until("sign")
+    code, _, err = desk.type(ASK)
+    assert code == 2
+    assert "esco1 has these applications: none that the policy names" in err
+    assert "drafts of targets, esco1 wait for signatures: --draft looks at them" in err
+    code, _, err = desk.type(f"{ASK} --draft --gateway gw-0001")
+    assert code == 2
+    assert "points of wh-01 for shed: none" in err
+    assert "gw-0001 has no assignment here" in err
+
+
 def test_a_roster_before_its_applications_says_how_to_name_them(desk: Desk) -> None:
     desk.until("add-entity")
     code, _, err = desk.type("add-entity policy esco1 --public esco1-1.pub --roster esco1.toml")
