@@ -21,8 +21,10 @@ KEPT_MS: Final = 2 * 3_600_000
 """A command is remembered for so long after it has expired: nobody takes it any more then."""
 RECENT_MS: Final = 60_000
 """So far back answers are told again at a start: they may have been written down and not told."""
-AHEAD_MS: Final = 60_000
-"""What was issued farther ahead is refused for it, and must not make all that follow come too late."""
+TOMBSTONE_MS: Final = 24 * 3_600_000
+"""A cancellation that came before its command is remembered for so long: when that expires is not known."""
+TOMBSTONES: Final = 64
+"""So many of one entity, the latest; what was issued for longer waits nowhere."""
 BORN: Final = "control-born"
 """Note: when the journal began, in a store that was there before."""
 
@@ -73,26 +75,22 @@ def admit(
 ) -> Known | str:
     """Take a command in, once: return what is known of it, a code why not, or ``""``.
 
-    The same id with the same content is the same command; a command older than another one that the entity
-    issued for the point comes too late, save a cancellation.
+    The same id with the same content is the same command; a command older than another one of the entity that
+    was accepted for the point comes too late, save a cancellation.  One that was cancelled before it came is
+    ``cancelled``.
     """
     entity = command.issuer.entity
     row = db.execute(
         "SELECT digest, state, code FROM command WHERE entity = ? AND id = ?", (entity, command.id)
     ).fetchone()
+    if row is not None and not row[0]:
+        return "cancelled"
     if row is not None:
         return Known(row[0], State(row[1]), row[2]) if row[0] == digest else "id-reused"
     if command.issued_ms < born_ms:
         return "journal-lost"
-    if command.cancels is None:
-        key = (entity, command.device, command.point)
-        last = db.execute(
-            "SELECT issued_ms FROM last_issued WHERE entity = ? AND device = ? AND point = ?", key
-        ).fetchone()
-        if last is not None and command.issued_ms < last[0]:
-            return "out-of-order"
-        if command.issued_ms <= now_ms + AHEAD_MS:
-            db.execute("INSERT OR REPLACE INTO last_issued VALUES (?, ?, ?, ?)", (*key, command.issued_ms))
+    if command.cancels is None and _overtaken(db, command):
+        return "out-of-order"
     db.execute(
         "INSERT INTO command (entity, id, digest, expires_ms, state, code, at_ms, device, point, body) "
         "VALUES (?, ?, ?, ?, ?, '', ?, ?, ?, ?)",
@@ -113,6 +111,52 @@ def admit(
         (now_ms - KEPT_MS,),
     )
     return ""
+
+
+def _overtaken(db: sqlite3.Connection, command: Command) -> bool:
+    last = db.execute(
+        "SELECT issued_ms FROM last_issued WHERE entity = ? AND device = ? AND point = ?",
+        (command.issuer.entity, command.device, command.point),
+    ).fetchone()
+    return last is not None and command.issued_ms < last[0]
+
+
+def in_order(db: sqlite3.Connection, command: Command) -> bool:
+    """Note that a command is accepted: what was issued before it comes too late now.
+
+    False when it comes too late itself: a later one was accepted while it was being decided.  What is refused
+    moves the order nowhere, else a key that may command nothing could shut out its whole entity.
+    """
+    if _overtaken(db, command):
+        return False
+    key = (command.issuer.entity, command.device, command.point)
+    db.execute("INSERT OR REPLACE INTO last_issued VALUES (?, ?, ?, ?)", (*key, command.issued_ms))
+    return True
+
+
+def cancel_unknown(db: sqlite3.Connection, cancel: Command, now_ms: int) -> bool:
+    """Remember that a command was cancelled that has not come yet; False when the entity's id is known."""
+    entity = cancel.issuer.entity
+    new = db.execute(
+        "INSERT OR IGNORE INTO command "
+        "(entity, id, digest, expires_ms, state, code, at_ms, device, point, body) "
+        "VALUES (?, ?, '', ?, ?, 'cancelled', ?, ?, ?, x'')",
+        (
+            entity,
+            cancel.cancels,
+            now_ms + TOMBSTONE_MS - KEPT_MS,
+            State.CANCELLED.value,
+            now_ms,
+            cancel.device,
+            cancel.point,
+        ),
+    ).rowcount
+    db.execute(
+        "DELETE FROM command WHERE entity = ?1 AND digest = '' AND id NOT IN "
+        "(SELECT id FROM command WHERE entity = ?1 AND digest = '' ORDER BY at_ms DESC, id DESC LIMIT ?2)",
+        (entity, TOMBSTONES),
+    )
+    return new > 0
 
 
 def envelope(db: sqlite3.Connection, key: tuple[str, str]) -> bytes:
@@ -147,8 +191,15 @@ def close_unfinished(db: sqlite3.Connection, now_ms: int) -> tuple[Answer, ...]:
     return found
 
 
-def accept(db: sqlite3.Connection, control: Control, reserve: Iterable[Reservation]) -> None:
-    """Write a control down with what it takes of its budgets: both, or neither."""
+def accept(
+    db: sqlite3.Connection, command: Command, control: Control, reserve: Iterable[Reservation]
+) -> bool:
+    """Write a control down, its place in the order and what it takes of its budgets: all, or nothing.
+
+    False when a later command of the entity was accepted meanwhile.
+    """
+    if not in_order(db, command):
+        return False
     for one in reserve:
         db.execute(
             "INSERT INTO budget VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
@@ -157,6 +208,7 @@ def accept(db: sqlite3.Connection, control: Control, reserve: Iterable[Reservati
         )
     db.execute(f"INSERT INTO control ({_COLUMNS}) VALUES ({','.join('?' * 21)})", _row(control))
     note_answer(db, control.entity, control.id, control.state, "", control.changed_ms)
+    return True
 
 
 def step(db: sqlite3.Connection, control: Control, state: State, now_ms: int, why: str = "") -> Control:
@@ -192,7 +244,7 @@ def remember(db: sqlite3.Connection) -> Memory:
     changed = {(device, point): at for device, point, at in db.execute("SELECT * FROM written")}
     recent = db.execute(
         "SELECT entity, id, state, code, device, point FROM command "
-        "WHERE at_ms >= (SELECT max(at_ms) FROM command) - ? ORDER BY at_ms",
+        "WHERE at_ms >= (SELECT max(at_ms) FROM command) - ? AND digest != '' ORDER BY at_ms",
         (RECENT_MS,),
     ).fetchall()
     told = tuple(Answer(one[0], one[1], State(one[2]), *one[3:]) for one in recent)

@@ -42,6 +42,7 @@ log = logging.getLogger(__name__)
 
 TELL_S: Final = 60.0
 """How often the log says that messages without a valid signature come."""
+EARLY: Final = "no command of that id came yet: if one of yours does, it is refused"
 
 
 class Taker:
@@ -228,7 +229,9 @@ class Taker:
             if code:
                 await self._refuse(command, (code,), admitted=True)
                 return
-        await self._desk.call(lambda db: journal.accept(db, control, plan.reserve))
+        if not await self._desk.call(lambda db: journal.accept(db, command, control, plan.reserve)):
+            await self._refuse(command, ("out-of-order",), admitted=True)
+            return
         for one in plan.reserve:
             before = self._used.get(one.period, Used(0, 0))
             self._used[one.period] = Used(before.controls + one.count, before.seconds + one.seconds)
@@ -253,6 +256,9 @@ class Taker:
         code = await self._setting.unfit(command, plan.begin_ms, self.memory.born_ms)
         if code:
             await self._refuse(command, (code,), admitted=True)
+            return
+        if not await self._desk.call(lambda db: journal.in_order(db, command)):
+            await self._refuse(command, ("out-of-order",), admitted=True)
             return
         more: dict[str, int | str] = {"grant": plan.grant, **self._in_force.versions}
         self._tell(command, State.ACCEPTED, (), "", **more)
@@ -295,10 +301,16 @@ class Taker:
 
     async def _cancel(self, opened: Opened, received_ms: int) -> None:
         command = opened.command
+        if received_ms > command.expires_ms and self._desk.clock.state() != "unsure":
+            # It may be one that was sent again after the journal forgot it.
+            await self._refuse(command, ("command-expired",), admitted=True)
+            return
         decision = self._ruling.of_cancel(opened, received_ms)
         self._desk.note("decision", audited(command, decision, self._in_force.versions))
         if not decision.allowed:
-            await self._refuse(command, codes_of(decision), admitted=True, audited=True)
+            codes = codes_of(decision)
+            early = codes == ("not-yours",) and await self._cancel_unknown(command)
+            await self._refuse(command, codes, admitted=True, audited=True, text=EARLY if early else "")
             return
         named = [
             course
@@ -310,10 +322,22 @@ class Taker:
         ended = own or named
         for course in ended:
             course.end("cancelled")
-        await self._answer(command, State.DONE, "" if ended else "nothing-runs")
+        early = not ended and await self._cancel_unknown(command)
+        await self._answer(command, State.DONE, "" if ended else "nothing-runs", text=EARLY if early else "")
+
+    async def _cancel_unknown(self, command: Command) -> bool:
+        """Remember a cancellation that overtook its command; an id of the entity itself is meant then."""
+        now = self._desk.clock.now_ms()
+        return await self._desk.call(lambda db: journal.cancel_unknown(db, command, now))
 
     async def _refuse(
-        self, command: Command, codes: Sequence[str], *, admitted: bool = False, audited: bool = False
+        self,
+        command: Command,
+        codes: Sequence[str],
+        *,
+        admitted: bool = False,
+        audited: bool = False,
+        text: str = "",
     ) -> None:
         """Answer that it is not done, and why; only what was admitted has an answer in the journal."""
         if not audited:
@@ -322,15 +346,15 @@ class Taker:
                 {"command": command.id, "entity": command.issuer.entity, "codes": list(codes)},
             )
         if admitted:
-            await self._answer(command, State.REFUSED, *codes)
+            await self._answer(command, State.REFUSED, *codes, text=text)
         else:
-            self._tell(command, State.REFUSED, codes)
+            self._tell(command, State.REFUSED, codes, text)
 
-    async def _answer(self, command: Command, state: State, *codes: str) -> None:
+    async def _answer(self, command: Command, state: State, *codes: str, text: str = "") -> None:
         entity, now = command.issuer.entity, self._desk.clock.now_ms()
         first = codes[0] if codes else ""
         await self._desk.call(lambda db: journal.note_answer(db, entity, command.id, state, first, now))
-        self._tell(command, state, [code for code in codes if code])
+        self._tell(command, state, [code for code in codes if code], text)
 
     def _tell(
         self, command: Command, state: State, codes: Sequence[str] = (), text: str = "", **more: int | str

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -630,15 +631,95 @@ async def test_a_flood_of_one_true_command_is_answered_a_few_times_and_counted(
         assert AT_ONCE <= len(await gateway.told()) - before - mine < AT_ONCE + 10
 
 
-async def test_a_clock_that_runs_ahead_at_its_issuer_s_does_not_shut_him_out(
+@pytest.mark.parametrize(
+    ("changed", "code"),
+    [
+        ({"ahead_s": 24 * 3600}, "issued-ahead"),
+        ({"ahead_s": 55}, "issued-ahead"),
+        ({"gateway": "gw-0002"}, "wrong-gateway"),
+        ({"issuer": Issuer(entity="esco1", application="hub", individual="op-99")}, "unknown-individual"),
+    ],
+)
+async def test_a_command_that_is_refused_shuts_out_none_that_was_issued_before_it(
+    home: Premises, tmp_path: Path, changed: dict[str, Any], code: str
+) -> None:
+    issued = now_ms() + changed.pop("ahead_s", 0) * 1000
+    changed = {"issued": instant_text(issued), "expires": instant_text(issued + 60_000), **changed}
+    async with rig(home, tmp_path) as gateway:
+        before = instant_text(now_ms() - 2_000)
+        gateway.send(command(**changed))
+        assert code in (await gateway.until("refused")).reasons
+        gateway.send(command(id="c-2", duration="1s", issued=before))
+        await gateway.until("restored", "c-2")
+
+
+async def test_a_command_that_is_decided_after_a_later_one_was_accepted_comes_too_late(
     home: Premises, tmp_path: Path
 ) -> None:
-    tomorrow = now_ms() + 24 * HOUR_MS
+    earlier = instant_text(now_ms() - 5_000)
+    async with rig(home, tmp_path, desk_type=SlowAudit) as gateway:
+        gateway.send(command())
+        gateway.send(command(id="c-2", issued=earlier))
+        assert (await gateway.until("refused", "c-2")).reasons == ["out-of-order"]
+        assert (await gateway.until("confirmed")).value == "1"
     async with rig(home, tmp_path) as gateway:
-        gateway.send(command(issued=instant_text(tomorrow), expires=instant_text(tomorrow + 60_000)))
-        assert "issued-ahead" in (await gateway.until("refused")).reasons
+        gateway.send(command(id="c-3", issued=earlier))
+        assert (await gateway.until("refused", "c-3")).reasons == ["out-of-order"]
+
+
+CANCEL: dict[str, Any] = {
+    "id": "c-9",
+    "verb": Verb.CANCEL,
+    "cancels": "c-1",
+    "value": None,
+    "duration": None,
+    "purpose": None,
+}
+
+
+async def test_a_command_that_comes_after_its_cancellation_is_refused_also_after_a_start(
+    home: Premises, tmp_path: Path
+) -> None:
+    async with rig(home, tmp_path, orderly=False) as gateway:
+        gateway.send(command(**CANCEL))
+        told = await gateway.until("done", "c-9")
+        assert (told.reasons, "is refused" in told.text) == (["nothing-runs"], True)
+        gateway.send(command())
+        assert (await gateway.until("refused")).reasons == ["cancelled"]
+    async with rig(home, tmp_path) as gateway:
+        gateway.send(command(duration="30s"))
+        assert (await gateway.until("refused")).reasons == ["cancelled"]
         gateway.send(command(id="c-2", duration="1s"))
         await gateway.until("restored", "c-2")
+        assert await gateway.states() == ["refused"]
+
+
+async def test_an_early_cancellation_is_of_its_own_entitys_command_and_by_somebody_who_may(
+    home: Premises, tmp_path: Path
+) -> None:
+    nobody = Issuer(entity="esco1", application="hub", individual="op-99")
+    other = Issuer(entity="esco2", application="hub", individual="op-17")
+    async with rig(home, tmp_path) as gateway:
+        gateway.send(command(**CANCEL, issuer=nobody))
+        await gateway.until("refused", "c-9")
+        gateway.send(command(**{**CANCEL, "id": "c-8"}, issuer=other), entity="esco2", key=OTHER_KEY)
+        assert "is refused" in (await gateway.until("refused", "c-8")).text
+        gateway.send(command(duration="1s"))
+        await gateway.until("restored")
+        gateway.send(command(issuer=other), entity="esco2", key=OTHER_KEY)
+        assert (await gateway.until("refused")).reasons == ["cancelled"]
+
+
+async def test_a_cancellation_that_has_expired_is_refused(home: Premises, tmp_path: Path) -> None:
+    past = {"issued": PAST, "expires": instant_text(now_ms() - 120_000)}
+    async with rig(home, tmp_path) as gateway:
+        gateway.send(command())
+        await gateway.until("confirmed")
+        gateway.send(command(**{**CANCEL, **past}))
+        assert (await gateway.until("refused", "c-9")).reasons == ["command-expired"]
+        assert await gateway.states() == ["accepted", "dispatched", "confirmed"]
+        gateway.send(command(**{**CANCEL, "id": "c-10"}))
+        await gateway.until("restored")
 
 
 async def test_after_the_loss_of_the_journal_older_commands_and_budgets_are_not_believed(
