@@ -37,6 +37,8 @@ class HoldRegister(Noun):
     """Shortest hold that the device takes, in seconds."""
     max: Annotated[Number, Field(gt=0)]
     """Longest, in seconds."""
+    default: Annotated[Number, Field(ge=0)] | None = None
+    """What a watchdog is set to without control, in seconds, where nobody knows what it was; 0: off."""
     function: Literal["register", "registers"] = "register"
     """Function code 6 or 16, which may be another one than that of the order."""
     shown_by: str = ""
@@ -190,6 +192,8 @@ def hold_register_faults(hold: HoldRegister) -> Iterator[str]:
         yield f'hold_register: "min" and "max" are whole counts of {hold.scale} s'
     elif hold.max / hold.scale >= 1 << hold.type.bits:
         yield f'hold_register: "max" {hold.max} s does not fit into {hold.type.value}'
+    if hold.default is not None and (hold.default % hold.scale or hold.default > hold.max):
+        yield f'hold_register: "default" is a whole count of {hold.scale} s, at most "max"'
     if hold.function == "register" and hold.width > 1:
         yield 'hold_register: function "register" writes one register, this needs "registers"'
 

@@ -17,9 +17,9 @@ from agent.config_rules import Types
 from agent.refusing import BY_GATEWAY
 from core.errors import FieldError, PorticoError, Refused
 from drivers.modbus.link import TIMEOUT_S, ControlLink, reason_of
-from drivers.modbus.plan import plan
+from drivers.modbus.plan import Request, plan
 from drivers.modbus.values import GroupDecoder
-from drivers.modbus.writes import Write, hold_write, send, writes_of
+from drivers.modbus.writes import Write, hold_count_write, hold_write, send, writes_of
 from drivers.points import PointType
 from policies.facts import TypeLimits
 
@@ -27,6 +27,8 @@ LOOK_S: Final = (1.0, 10.0)
 """A lock is looked at as often as its device is polled, but not more often, nor more seldom, than this."""
 
 
+WATCHDOG_LEAST_S: Final = Decimal(10)
+"""A watchdog is never set to less, ours: a pause between two polls must not be taken for silence."""
 WATCHDOG_S: Final = Decimal(60)
 """The longest time-out that is set of a watchdog which any request feeds, ours: so long after the gateway
 fell silent the device falls back, and an agent that starts again meanwhile finds its controls."""
@@ -64,6 +66,10 @@ class Actuator:
     """How often the lock is looked at while a control runs."""
     asks: PointType | None = None
     """What is read where any request feeds a watchdog."""
+    polled_s: float = 0
+    """How often the device is polled."""
+    tells: PointType | None = None
+    """The point that tells what its hold is set to, where the register itself does not."""
 
     @property
     def default(self) -> Decimal:
@@ -90,7 +96,11 @@ class Actuator:
         return TypeLimits(min(also), max(also), write.min_on_s, write.min_off_s, write.essential)
 
     def hold_s(self, remaining_s: float) -> Decimal | None:
-        """Return for how long the device shall keep an order by itself: no longer than what remains."""
+        """Return for how long the device shall keep an order by itself.
+
+        A timer is set to no more than what remains.  A watchdog that any request feeds ends nothing while
+        the gateway talks: it is never set so short that a pause between two polls could be taken for silence.
+        """
         write = self.point.write
         assert write is not None
         if write.hold_register is None and write.on_for is None:
@@ -98,7 +108,11 @@ class Actuator:
         bounds = write.hold_register or write.on_for
         assert bounds is not None
         shortest = write.hold_register.min if write.hold_register is not None else bounds.scale
-        longest = min(bounds.max, WATCHDOG_S) if write.fed_by == "contact" else bounds.max
+        longest = bounds.max
+        if write.fed_by == "contact":
+            longest = min(longest, WATCHDOG_S)
+            least = max(WATCHDOG_LEAST_S, Decimal(math.ceil(3 * self.polled_s)))
+            shortest = max(shortest, min(longest, least))
         return max(shortest, min(longest, Decimal(int(remaining_s))))
 
     @property
@@ -125,6 +139,44 @@ class Actuator:
         assert self.point.write is not None
         register = self.point.write.hold_register
         return None if register is None else (self.device, f"holding:{register.address}")
+
+    @property
+    def watchdog_place(self) -> tuple[str, str] | None:
+        """The register of a watchdog, which has to be put back after a control; None where there is none."""
+        assert self.point.write is not None
+        return self.hold_place if self.point.write.hold == "watchdog" else None
+
+    @property
+    def watchdog_default(self) -> int | None:
+        """What the device type says that the register of the watchdog holds without control, as a count."""
+        assert self.point.write is not None
+        register = self.point.write.hold_register
+        if register is None or register.default is None:
+            return None
+        return int(register.default / register.scale)
+
+    async def watchdog_count(self, link: ControlLink) -> int | None:
+        """Read in an act what the register of the watchdog holds; None where it cannot be read."""
+        assert self.point.write is not None
+        register = self.point.write.hold_register
+        assert register is not None
+        if self.tells is not None:
+            seconds = (await self._asked(link, self.tells)).value
+            if seconds is None:
+                return None
+            return int(seconds * (Decimal("0.001") if self.tells.unit == "ms" else 1) / register.scale)
+        request = Request(register.table, register.address, register.width, ())
+        try:
+            answer = await link.read(self.unit_id, request, self.timeout_s, self.pause_s)
+        except FieldError:
+            return None
+        return int.from_bytes(answer, "big")
+
+    async def set_watchdog(self, link: ControlLink, count: int) -> None:
+        """Set the register of the watchdog in an act, once; FieldError where it failed."""
+        assert self.point.write is not None
+        assert self.point.write.hold_register is not None
+        await self._send(link, (hold_count_write(self.point.write.hold_register, count),))
 
     def too_long(self, length_s: float) -> bool:
         """Tell whether a control is longer than the device holds, and nothing would prolong that."""
@@ -165,18 +217,19 @@ class Actuator:
         lane: CommandLane,
         value: Decimal,
         hold_s: Decimal | None,
-        first: Callable[[], Awaitable[None]],
+        first: Callable[[int | None], Awaitable[None]],
     ) -> None:
         """Write once as :meth:`write` does, after ``first``, which writes down that it is going to be.
 
-        The lock of a device that has one is read before that, in the same act, so that nothing comes between:
+        ``first`` is told what the register of the watchdog held; None: there is none, or nobody knows.  That,
+        and the lock of a device that has one, is read before, in the same act, so that nothing comes between:
         `LockedOut` when it is on or cannot be read, FieldError when the line cannot be had; ``first`` was
         not called then.
         """
         writes = writes_of(self.point, value, hold_s)
+        sets = self.watchdog_place is not None and hold_s is not None
         if self.lock is None:
-            await first()
-            await lane.take(lambda link: self._send(link, writes))
+            await self._order_unlocked(lane, writes, first, sets)
             return
 
         async def act(link: ControlLink) -> None:
@@ -185,10 +238,36 @@ class Actuator:
                 assert self.lock is not None
                 found = "cannot be read" if locked is None else "shows that it is locked there"
                 raise LockedOut(f"{self.lock.name} of {self.device} {found}: nothing was written")
-            await first()
+            await first(await self.watchdog_count(link) if sets else None)
             await self._send(link, writes)
 
         await lane.take(act)
+
+    async def _order_unlocked(
+        self,
+        lane: CommandLane,
+        writes: tuple[Write, ...],
+        first: Callable[[int | None], Awaitable[None]],
+        sets: bool,
+    ) -> None:
+        """Write once; ``first`` is called also where the line cannot be had."""
+        begun = not sets
+
+        async def act(link: ControlLink) -> None:
+            nonlocal begun
+            if not begun:
+                begun = True
+                await first(await self.watchdog_count(link))
+            await self._send(link, writes)
+
+        if begun:
+            await first(None)
+        try:
+            await lane.take(act)
+        except FieldError:
+            if not begun:
+                await first(None)
+            raise
 
     def refreshed(self, value: Decimal, hold_s: Decimal) -> tuple[Write, ...]:
         """Return what has to be written so that the hold begins anew."""
@@ -302,4 +381,6 @@ def actuators(config: Config, types: Types) -> Iterator[Actuator]:
                     None if lock is None else by_name[lock.point],
                     max(LOOK_S[0], min(device.every.s, LOOK_S[1])),
                     next((one for one in (feedback, point, *found.told) if one and one.readable), None),
+                    device.every.s,
+                    by_name.get(point.write.hold_register.shown_by) if point.write.hold_register else None,
                 )

@@ -19,6 +19,7 @@ from agent.control.desk import Armed, Desk, Step
 from agent.control.handover import Claim, Handover, TakenBack
 from agent.control.life import TOUCHED, Control, State
 from agent.control.tending import Tending
+from agent.control.watchdog import put_back_or_why
 from core.errors import FieldError
 from drivers.modbus.link import reason_of
 
@@ -201,13 +202,15 @@ class Course:
             self.control = after
         return after is not None or bool(self._why)
 
-    async def _dispatch(self, handover: Handover, registers: Sequence[str]) -> None:
+    async def _dispatch(
+        self, handover: Handover, registers: Sequence[str], watchdog: tuple[str, int | None] | None
+    ) -> None:
         """Write down that it is going to be written, and in the same transaction whom it takes over from."""
         steps = None if self._stays else handover.close()
         if steps is None:
             raise TakenBack
         taken = [Step(control, state, "superseded") for control, state in steps]
-        mine = Step(self.control, State.DISPATCHED, writes=registers)
+        mine = Step(self.control, State.DISPATCHED, writes=registers, watchdog=watchdog)
         *before, self.control = await self._desk.steps(*taken, mine)
         handover.done(before)
 
@@ -222,8 +225,9 @@ class Course:
         now = self._desk.clock.mono()
         self._until = now + length_s
 
-        async def dispatched() -> None:
-            await self._dispatch(handover, registers)
+        async def dispatched(before: int | None) -> None:
+            place = None if hold_s is None else actuator.watchdog_place
+            await self._dispatch(handover, registers, place and (place[1], before))
             if actuator.hold_place is not None and hold_s is not None:
                 self._desk.armed[actuator.hold_place] = Armed(float(hold_s), now)
 
@@ -334,12 +338,14 @@ class Course:
             text = str(error)
         await self._desk.counted(self.control.device, registers)
         shown = await self._settled(goal)
-        if self.actuator.shows(shown, goal):
-            await self._step(State.RESTORED, "", text, shown.value)
-            return True
-        if not text and shown.why == "unreadable":
-            await self._step(State.RESTORED, "no-feedback")
-            return True
+        unreadable = not text and shown.why == "unreadable"
+        if unreadable or self.actuator.shows(shown, goal):
+            done, also = await put_back_or_why(self.actuator, self._desk, self.control)
+            if done:
+                why = "no-feedback" if unreadable else ""
+                await self._step(State.RESTORED, why, text or also, shown.value)
+                return True
+            text = also
         log.warning("command %s: %s is not back at %s: %s", self.control.id, self.control.device, goal, text)
         return False
 

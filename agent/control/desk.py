@@ -45,6 +45,8 @@ class Step:
     shown: Decimal | None = None
     writes: Sequence[str] = ()
     """The registers that are going to be written by it, counted in the same transaction."""
+    watchdog: tuple[str, int | None] | None = None
+    """The register of a watchdog that it is going to set, and what that holds, if known."""
 
 
 class Desk:
@@ -88,6 +90,8 @@ class Desk:
         def job(db: sqlite3.Connection) -> list[Control]:
             for one in wanted:
                 wear.count(db, one.control.device, one.writes, now)
+                if one.watchdog is not None:
+                    journal.note_watchdog(db, one.control, *one.watchdog)
             return [journal.step(db, one.control, one.state, now, one.why) for one in wanted]
 
         after = await self.call(job)

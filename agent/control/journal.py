@@ -226,7 +226,23 @@ def step(db: sqlite3.Connection, control: Control, state: State, now_ms: int, wh
         note_change(db, control.device, control.point, now_ms)
     if state in ENDED:
         db.execute("DELETE FROM control WHERE entity = ? AND id = ?", control.key)
+        db.execute("DELETE FROM armed WHERE entity = ? AND id = ?", control.key)
     return after
+
+
+def note_watchdog(db: sqlite3.Connection, control: Control, register: str, before: int | None) -> None:
+    """Keep what a watchdog's register held before a control sets it.
+
+    Where another control has set it already, that is what it held before that one.
+    """
+    row = db.execute(
+        "SELECT before FROM armed JOIN control USING (entity, id) WHERE armed.device = ? AND register = ?",
+        (control.device, register),
+    ).fetchone()
+    db.execute(
+        "INSERT OR REPLACE INTO armed VALUES (?, ?, ?, ?, ?)",
+        (*control.key, control.device, register, before if row is None else row[0]),
+    )
 
 
 def note_change(db: sqlite3.Connection, device: str, point: str, now_ms: int) -> None:
@@ -256,6 +272,7 @@ def begin(db: sqlite3.Connection, now_ms: int, *, lost: bool) -> None:
     """Note when the journal began anew, because the one before was lost."""
     if lost:
         db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (BORN, str(now_ms)))
+        db.execute("UPDATE armed SET before = NULL")  # what is left of it is not sure
 
 
 def dealt_with(db: sqlite3.Connection) -> None:

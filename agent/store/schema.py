@@ -113,6 +113,14 @@ WEAR_TABLES: Final = (
        ) STRICT, WITHOUT ROWID""",
 )
 
+ARMED_TABLES: Final = (
+    # What the register of a device's watchdog held before a control set it; NULL: nobody knows.
+    """CREATE TABLE armed (
+         entity TEXT NOT NULL, id TEXT NOT NULL, device TEXT NOT NULL, register TEXT NOT NULL, before INTEGER,
+         PRIMARY KEY (entity, id)
+       ) STRICT, WITHOUT ROWID""",
+)
+
 CHAINED_AUDIT: Final = (
     # Hash of the entry and the leaf before it; entries of the first version get theirs at opening.
     "ALTER TABLE event ADD COLUMN leaf BLOB",
@@ -134,7 +142,7 @@ CHAINED_AUDIT: Final = (
 
 MIGRATIONS: Final[dict[str, tuple[tuple[str, ...], ...]]] = {
     "readings": (RECORD_TABLES,),
-    "control": ((*RECORD_TABLES, ROOM_TABLE), CONTROL_TABLES, SPREAD_CONTROL, WEAR_TABLES),
+    "control": ((*RECORD_TABLES, ROOM_TABLE), CONTROL_TABLES, SPREAD_CONTROL, WEAR_TABLES, ARMED_TABLES),
     "audit": ((*AUDIT_TABLES, ROOM_TABLE), CHAINED_AUDIT),
 }
 """For each file: the statements that lead from version n to n + 1."""

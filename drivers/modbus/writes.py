@@ -85,7 +85,12 @@ def hold_write(hold: HoldRegister, seconds: Decimal | int) -> Write:
     wanted = Decimal(seconds)
     if not hold.min <= wanted <= hold.max:
         raise ValueError(f"a hold of {wanted} s is not within {hold.min} to {hold.max} s")
-    chunk = _counts(wanted, hold.scale).to_bytes(2 * hold.width, "big")
+    return hold_count_write(hold, _counts(wanted, hold.scale))
+
+
+def hold_count_write(hold: HoldRegister, count: int) -> Write:
+    """Return the request that sets the register of a hold to a content, as 0, which switches it off."""
+    chunk = count.to_bytes(2 * hold.width, "big")
     return Write(hold.function, hold.address, tuple(registers(chunk)))
 
 

@@ -5,16 +5,20 @@ Types are those that ship, with a shorter hold; the plant's log tells whether th
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from agent.control.actuator import Actuator
 from agent.control.desk import Desk
+from core.errors import NoAnswer
+from drivers.modbus.link import ControlLink
 from policies.command import Command
 from policies.grant import Verb
 from simulator.pytest_plugin import Premises, Starter
-from tests.support.controlrig import DEVICE, Controlled, Documents, command, rig, rulebook
+from tests.support.controlrig import DEVICE, Controlled, Documents, Rig, command, rig, rulebook
 
 pytestmark = [pytest.mark.field, pytest.mark.timeout(60)]
 SHIPPED = Path(__file__).parents[2] / "drivers" / "types"
@@ -37,7 +41,7 @@ name = "home"
 name = "charger"
 type = "heidelberg-energy-control"
 """
-WATCHDOG = {"max = 65.535": "max = 3", 'locked_if = { point = "Unlocked", value = 0 }\n': ""}
+WATCHDOG = {"max = 65.535, default = 15": "max = 3", 'locked_if = { point = "Unlocked", value = 0 }\n': ""}
 TIMER = {"max = 65535": "max = 4"}
 
 
@@ -80,7 +84,102 @@ async def test_a_watchdog_is_fed_by_requests_for_as_long_as_the_control_runs(
         await gateway.until("restored")
         assert (await gateway.until("restoring")).reasons == ["ended"]
     assert orders(home, "ALimit") == [(6, "write"), (16, "write")]
-    assert orders(home, "ALimit/hold") == [(3, "write")]
+    assert orders(home, "ALimit/hold") == [(3, "write"), (0, "write")]
+
+
+REGISTER = 257
+
+
+async def delivered(gateway: Rig, milliseconds: int = 15_000) -> None:
+    """Set the watchdog as the charger is delivered, or as its installer wants it."""
+    unit_id = gateway.home.devices[CHARGER].unit_id
+    await gateway.lane.take(lambda link: link.write_register(unit_id, REGISTER, milliseconds))
+
+
+async def test_a_watchdog_is_after_a_short_control_what_it_was_and_a_stop_of_the_agent_costs_nothing(
+    portico_premises: Starter, tmp_path: Path
+) -> None:
+    home = portico_premises(WALLBOX)
+    async with rig(home, tmp_path, Documents(rulebook(LIMIT)), device=CHARGER) as gateway:
+        await delivered(gateway, 30_000)
+        gateway.send(limiting(duration="3s"))
+        await gateway.until("restored")
+    silent_since = time.monotonic()
+    home.until(lambda: time.monotonic() > silent_since + 6, "the agent is away for six seconds")
+    assert orders(home, "ALimit") == [(6, "write"), (16, "write")]
+    assert orders(home, "ALimit/hold") == [(30, "write"), (10, "write"), (30, "write")]
+
+
+async def test_a_watchdog_that_was_off_is_off_again(portico_premises: Starter, tmp_path: Path) -> None:
+    home = portico_premises(WALLBOX)
+    async with rig(home, tmp_path, Documents(rulebook(LIMIT)), device=CHARGER) as gateway:
+        gateway.send(limiting(duration="3s"))
+        await gateway.until("restored")
+    assert orders(home, "ALimit/hold") == [(10, "write"), (0, "write")]
+
+
+async def test_a_control_that_takes_over_puts_back_what_the_watchdog_was_before_the_first(
+    portico_premises: Starter, tmp_path: Path
+) -> None:
+    home = portico_premises(WALLBOX)
+    async with rig(home, tmp_path, Documents(rulebook(LIMIT)), device=CHARGER) as gateway:
+        await delivered(gateway)
+        gateway.send(limiting(duration="60s"))
+        await gateway.until("unverified")
+        gateway.send(limiting(id="c-2", duration="3s", value="8"))
+        await gateway.until("superseded")
+        await gateway.until("restored", "c-2")
+    assert orders(home, "ALimit/hold")[-1] == (15, "write")
+    assert len(orders(home, "ALimit/hold")) == 4
+
+
+async def test_a_watchdog_is_put_back_also_by_the_agent_after_the_one_that_set_it(
+    portico_premises: Starter, tmp_path: Path
+) -> None:
+    home, documents = portico_premises(WALLBOX), Documents(rulebook(LIMIT))
+    async with rig(home, tmp_path, documents, device=CHARGER, orderly=False) as gateway:
+        await delivered(gateway, 40_000)
+        gateway.send(limiting(duration="10s"))
+        await gateway.until("unverified")
+    async with rig(home, tmp_path, documents, device=CHARGER) as gateway:
+        await gateway.until("restored")
+    assert orders(home, "ALimit/hold") == [(40, "write"), (10, "write"), (40, "write")]
+
+
+async def test_a_control_is_not_restored_before_its_watchdog_is(
+    portico_premises: Starter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[int] = []
+
+    async def refuses(_: Actuator, link: ControlLink, count: int) -> None:
+        tries.append(count)
+        if len(tries) == 1:
+            raise NoAnswer("it did not answer")
+        await set_watchdog(_, link, count)
+
+    set_watchdog = Actuator.set_watchdog
+    monkeypatch.setattr(Actuator, "set_watchdog", refuses)
+    home = portico_premises(WALLBOX)
+    async with rig(home, tmp_path, Documents(rulebook(LIMIT)), device=CHARGER) as gateway:
+        await delivered(gateway)
+        gateway.send(limiting(duration="3s"))
+        await gateway.until("restored")
+    assert tries == [15_000, 15_000]
+    assert orders(home, "ALimit/hold")[-1] == (15, "write")
+
+
+async def test_a_watchdog_that_nobody_could_read_gets_what_its_type_says(
+    portico_premises: Starter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def unread(_: Actuator, __: ControlLink) -> int | None:
+        return None
+
+    monkeypatch.setattr(Actuator, "watchdog_count", unread)
+    home = portico_premises(WALLBOX)
+    async with rig(home, tmp_path, Documents(rulebook(LIMIT)), device=CHARGER) as gateway:
+        gateway.send(limiting(duration="3s"))
+        await gateway.until("restored")
+    assert orders(home, "ALimit/hold") == [(10, "write"), (15, "write")]
 
 
 async def test_a_gateway_that_falls_silent_feeds_no_watchdog(

@@ -33,6 +33,7 @@ def filled_journal(path: Path) -> None:
         db.execute("INSERT INTO budget VALUES ('shed', 'wh-01', 'day', '2026-11-22', 2, 7200)")
         db.execute("INSERT INTO written VALUES ('wh-01', 'LoadShed', 1500)")
         db.execute("INSERT INTO wear VALUES ('wh-01', 'holding 0', 20000, 3)")
+        db.execute("INSERT INTO armed VALUES ('esco1', 'c-7', 'wh-01', 'holding:257', 15000)")
         db.execute("INSERT INTO meta VALUES ('control-born', '55')")
         db.execute("INSERT INTO meta VALUES ('was-keys', 'AAAA')")
 
@@ -82,7 +83,7 @@ async def test_a_journal_beside_the_damage_is_carried_whole_and_not_lost(
     assert born(control) == "55"
 
 
-@pytest.mark.parametrize("table", ["command", "control", "last_issued", "budget", "written", "wear"])
+@pytest.mark.parametrize("table", ["command", "control", "last_issued", "budget", "written", "wear", "armed"])
 async def test_a_damaged_table_is_found_at_the_start_and_the_others_are_carried(
     directory: Path, control: Path, table: str
 ) -> None:
