@@ -201,6 +201,17 @@ class Actuator:
         """Return the registers that an order writes; ``ValueError`` when it cannot be given."""
         return tuple(one.register for one in writes_of(self.point, value, hold_s))
 
+    def rests_at(self, value: Decimal) -> bool:
+        """Tell whether the device can be put to a value and stays there without a hold.
+
+        A device with a timer rests at the default of its type alone: every other value is held for a time.
+        """
+        try:
+            self.registers(value, None)
+        except ValueError:
+            return False
+        return True
+
     @property
     def most_writes(self) -> int:
         """How often a day each of its registers may be written."""

@@ -26,6 +26,7 @@ from agent.control.desk import Desk
 from agent.control.inforce import InForce
 from agent.control.life import Control, State
 from agent.control.optouts import OptOuts
+from agent.control.ruling import default_of
 from agent.control.taker import Taker
 from policies.assignment import OptOut
 from policies.beat import listened_to
@@ -130,7 +131,8 @@ class Commander:
                 self._orphan(control)
                 continue
             if self._journal_lost:  # what it goes back to is said by nothing that is sure but the profile
-                control = replace(control, restore_to=None)
+                default = default_of(self._in_force.rulebook, actuator)
+                control = replace(control, restore_to=default)
             course = Course(control, actuator, self._desk, self.taker.may_begin)
             if not control.started:
                 if self._journal_lost or control.begin_ms < now:
@@ -172,19 +174,26 @@ class Commander:
         """The journal was lost, nobody knows what runs: what is not at its default is told."""
         async with asyncio.TaskGroup() as group:
             for actuator in self._actuators.values():
-                group.create_task(self._look_at(actuator), name=f"looking at {actuator.device}")
+                group.create_task(self.look_at(actuator), name=f"looking at {actuator.device}")
         await self._desk.call(journal.dealt_with)
 
-    async def _look_at(self, actuator: Actuator) -> None:
+    def actuator(self, device: str, point: str) -> Actuator:
+        """Return a point that can be controlled."""
+        return self._actuators[device, point]
+
+    async def look_at(self, actuator: Actuator) -> None:
+        """Tell when a point is not at its value without control."""
+        await self._in_force.looked_for()
         for course in self.courses.at(actuator.device, actuator.point.name):
             await course.over.wait()  # it is put back, and says itself where it does not go
         shown = await actuator.present(self._desk.lanes[actuator.line])
-        if actuator.shows(shown, actuator.default):
+        default = default_of(self._in_force.rulebook, actuator)
+        if actuator.shows(shown, default):
             return
         found = f"shows {shown.value}" if shown.value is not None else f"cannot be read ({shown.why})"
         sentence = (
             f"the journal of controls was lost, and {actuator.point.name} of {actuator.device} {found}, not "
-            f"{actuator.default}: find out who ordered it, and put it back"
+            f"{default}: find out who ordered it, and put it back"
         )
         log.error("%s", sentence)
         self._desk.alarm("control-unknown", True, sentence, actuator.device)

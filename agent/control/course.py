@@ -312,11 +312,9 @@ class Course:
 
     @property
     def _goal(self) -> Decimal:
-        """What it goes back to: what was decided where that needs no hold of its own, else the default."""
+        """What it goes back to: what was decided; the type's default where nothing was, or it cannot stay."""
         wanted = self.control.restore_to
-        if wanted is None or self.actuator.hold_s(1) is not None:
-            return self.actuator.default
-        return wanted
+        return self.actuator.default if wanted is None or not self.actuator.rests_at(wanted) else wanted
 
     async def _wait_for_minimum(self) -> None:
         """Minimum on and off times delay putting back and never cancel it."""

@@ -19,6 +19,8 @@ async def unfit(desk: Desk, actuator: Actuator, control: Control, born_ms: int) 
     length_s = (control.end_ms - control.begin_ms) / 1000
     if actuator.too_long(length_s):
         return "hold-too-short"
+    if control.restore_to is not None and not actuator.rests_at(control.restore_to):
+        return "cannot-restore"
     try:
         registers = actuator.registers(control.value, actuator.hold_s(length_s))
     except ValueError:

@@ -7,6 +7,7 @@ decision (`agent.control.taker`).
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Final
 
 from agent.control import gather
@@ -180,6 +181,16 @@ def other_type(book: Rulebook, actuator: Actuator) -> Finding | None:
         f"installed here {actuator.hold}: correct the policy, or the file of the type"
     )
     return Finding("other-type", said)
+
+
+def default_of(book: Rulebook | None, actuator: Actuator) -> Decimal:
+    """Return the value of a point without control: as signed, or of its type where nothing is signed."""
+    device = None if book is None else book.devices.get(actuator.device)
+    if book is None or device is None or other_type(book, actuator) is not None:
+        return actuator.default
+    profile = book.limits(device, actuator.point.name)
+    known = profile is not None and actuator.rests_at(profile.default)
+    return profile.default if profile is not None and known else actuator.default
 
 
 def codes_of(decision: Decision) -> tuple[str, ...]:

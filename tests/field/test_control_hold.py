@@ -7,6 +7,8 @@ Types are those that ship, with a shorter hold; the plant's log tells whether th
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -304,3 +306,41 @@ async def test_a_crash_while_a_hold_is_written_again_leaves_the_device_to_its_ho
         assert (await gateway.until("restoring")).reasons == ["restarted"]
         await gateway.until("restored")
     assert orders(home, "LoadShed")[:2] == [(1, "write"), (0, "hold")]
+
+
+async def test_a_device_goes_back_to_the_default_that_was_signed_and_not_to_its_type_s(
+    portico_premises: Starter, tmp_path: Path, changed: Changed
+) -> None:
+    home, types = portico_premises(WALLBOX), changed("heidelberg-energy-control", WATCHDOG)
+    signed = rulebook(replace(LIMIT, limits={**LIMIT.limits, "default": 10}))
+    async with rig(home, tmp_path, Documents(signed), device=CHARGER, types=types) as gateway:
+        gateway.send(limiting(duration="2s"))
+        await gateway.until("restored")
+    assert orders(home, "ALimit")[-1] == (10, "write")
+
+
+async def test_after_the_loss_of_the_journal_a_device_at_its_signed_default_is_no_alarm(
+    portico_premises: Starter, tmp_path: Path, changed: Changed
+) -> None:
+    home, types = portico_premises(WALLBOX), changed("heidelberg-energy-control", WATCHDOG)
+    signed = rulebook(replace(LIMIT, limits={**LIMIT.limits, "default": 10}))
+    async with rig(home, tmp_path, Documents(signed), device=CHARGER, types=types) as gateway:
+        gateway.send(limiting(duration="1s"))
+        await gateway.until("restored")
+        actuator = gateway.commander.actuator(CHARGER, "ALimit")
+        await gateway.commander.look_at(actuator)
+        assert gateway.alarms == {}
+        await actuator.write(gateway.lane, Decimal(16), None)
+        await gateway.commander.look_at(actuator)
+        assert ", not 10: find out" in gateway.alarms["control-unknown", CHARGER]
+
+
+async def test_a_device_that_cannot_stay_where_it_has_to_go_back_to_is_not_controlled(
+    portico_premises: Starter, tmp_path: Path
+) -> None:
+    home = portico_premises("household")
+    signed = rulebook(Controlled(limits={"hold": "timer", "default": 1}))
+    async with rig(home, tmp_path, Documents(signed)) as gateway:
+        gateway.send(command())
+        assert (await gateway.until("refused")).reasons == ["cannot-restore"]
+    assert home.log("write") == []

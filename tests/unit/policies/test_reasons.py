@@ -30,6 +30,7 @@ def test_every_code_that_is_given_is_in_the_list_and_the_other_way_round() -> No
         "write-budget",
         "hold-too-short",
         "other-type",
+        "cannot-restore",
         "no-clock",
     }
     assert all(f'"{code}"' in TAKING for code in taken)
