@@ -264,13 +264,17 @@ class Followed:
             self.view.step(self._gateway, outcome)
 
     @property
+    def idle(self) -> bool:
+        """Whether there was nothing to cancel: of that nothing is told."""
+        return any("nothing-runs" in one.reasons for one in self.first.steps)
+
+    @property
     def over(self) -> bool:
         """Whether nothing more is to come."""
         first = self.first
         if first.ending is Ending.OTHERWISE:
             return True
-        idle = any("nothing-runs" in one.reasons for one in first.steps)
-        return first.ending is not None and (idle or all(one.ending is not None for one in self._every))
+        return first.ending is not None and (self.idle or all(one.ending is not None for one in self._every))
 
 
 def _send(
@@ -309,7 +313,8 @@ def _send(
             )
             raise typer.Exit(1) from None
         first = followed.first
-        _leave(first if first.ending is not Ending.AS_WANTED else followed.last, view, command.gateway)
+        alone = first.ending is not Ending.AS_WANTED or followed.idle
+        _leave(first if alone else followed.last, view, command.gateway)
 
 
 def _follow(wire: Wire, followed: Followed, expires_ms: int | None, longest_s: float | None) -> None:
