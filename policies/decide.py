@@ -119,6 +119,7 @@ def _plan(q: Question, row: Row, extent: Extent, judged: Judged) -> Plan:
         ends=overlapping,
         reserve=reservations(q, row, extent),
         bypassed=tuple(dict.fromkeys(one.code for one in judged.bypassed)),
+        least_s=q.held_s(),
     )
 
 

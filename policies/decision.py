@@ -97,6 +97,8 @@ class Plan:
     reserve: tuple[Reservation, ...]
     bypassed: tuple[str, ...]
     """Codes that an emergency set aside."""
+    least_s: int = 0
+    """So long the device stays at the value at least, by profile and type: what is shorter lasts so long."""
 
     def as_json(self) -> Json:
         """Return it for programs."""

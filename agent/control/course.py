@@ -9,6 +9,7 @@ first.  Not here: whether it may begin (``may_begin``), and who ends it early.
 import asyncio
 import contextlib
 import logging
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -22,6 +23,7 @@ from agent.control.tending import Tending
 from agent.control.watchdog import put_back_or_why
 from core.errors import FieldError
 from drivers.modbus.link import reason_of
+from policies.forms import instant_text
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +34,8 @@ LONGEST_PAUSE_S: Final = 60.0
 TRIES_BEFORE_ALARM: Final = 3
 LOOK_S: Final = 1.0
 """The wall clock is looked at so often while a beginning is waited for: it may be stepped."""
+BEYOND_S: Final = 5.0
+"""So much longer than a minimum time a hold is kept up by it: we end it, not the device."""
 TEND_S: Final = 1.0
 """How often is looked whether something is to be done while a control holds."""
 
@@ -141,7 +145,7 @@ class Course:
     async def prepare_to_put_back(self) -> None:
         """Write down that it is being put back, so that the act itself is the first thing on its line."""
         if self.control.state is not State.RESTORING:
-            await self._step(State.RESTORING, self._why)
+            await self._restoring(self._why)
 
     def go_on(self) -> None:
         """Reckon the end after a restart by the wall clock, which must be right."""
@@ -217,7 +221,7 @@ class Course:
     async def _write(self, handover: Handover) -> None:
         control, actuator, length_s = self.control, self.actuator, self._length_s
         try:
-            hold_s = actuator.hold_s(length_s)
+            hold_s = actuator.hold_s(max(length_s, control.least_s))
             registers = actuator.registers(control.value, hold_s)
         except ValueError as error:
             await self._step(State.REFUSED, "value-range", str(error))
@@ -291,8 +295,8 @@ class Course:
             await self._step(State.LEFT, "left")
             return
         if self.control.state is not State.RESTORING:
-            await self._wait_for_minimum()
-            await self._step(State.RESTORING, self._why_it_ends)
+            await self._restoring(self._why_it_ends)
+        await self._wait_for_minimum()
         pause, tries = FIRST_PAUSE_S, 0
         while not await self._back():
             tries += 1
@@ -316,14 +320,30 @@ class Course:
         wanted = self.control.restore_to
         return self.actuator.default if wanted is None or not self.actuator.rests_at(wanted) else wanted
 
-    async def _wait_for_minimum(self) -> None:
-        """Minimum on and off times delay putting back and never cancel it."""
-        limits = self.actuator.limits
-        least = limits.min_on_s if self.control.value else limits.min_off_s
-        since = self._desk.changed.get((self.control.device, self.control.point), 0)
+    def _least_left_s(self) -> float:
+        """Return for how long the device has to stay as it is, by profile and type; 0 when it need not."""
+        control, limits = self.control, self.actuator.limits
+        least = max(control.least_s, limits.min_on_s if control.value else limits.min_off_s)
+        since = control.written_ms or self._desk.changed.get((control.device, control.point), 0)
         left = since / 1000 + least - self._desk.clock.now_ms() / 1000
-        if 0 < left <= least:
-            await asyncio.sleep(left)
+        return left if 0 < left <= least else 0.0
+
+    async def _restoring(self, why: str) -> None:
+        """Write down that it is being put back, and tell at once by what that is delayed."""
+        left, text = self._least_left_s(), ""
+        if left:
+            until = self._desk.clock.now_ms() + math.ceil(left) * 1000
+            text = f"delayed by the minimum time until {instant_text(until // 1000 * 1000)}"
+        await self._step(State.RESTORING, why, text)
+
+    async def _wait_for_minimum(self) -> None:
+        """Minimum on and off times delay putting back and never cancel it; the hold is kept up meanwhile."""
+        mono = self._desk.clock.mono
+        ends = mono() + self._least_left_s()
+        tending = Tending(self.actuator, self._desk, self.control.value, lambda: ends - mono() + BEYOND_S)
+        while ends > mono():
+            await tending.tend()
+            await asyncio.sleep(max(0.0, min(ends - mono(), TEND_S)))
 
     async def _back(self) -> bool:
         """Write it back once and look; True when that shows, or when nothing could show it."""
@@ -334,7 +354,7 @@ class Course:
             await self.actuator.write(self._lane, goal, None)
         except (FieldError, ValueError) as error:
             text = str(error)
-        await self._desk.counted(self.control.device, registers)
+        await self._desk.counted(self.control.device, registers, self.control.point)
         shown = await self._settled(goal)
         unreadable = not text and shown.why == "unreadable"
         if unreadable or self.actuator.shows(shown, goal):

@@ -157,11 +157,19 @@ class Desk:
             log.error("a write of %s could not be counted, so it is not made: %s", device, error)
             return False
 
-    async def counted(self, device: str, registers: Sequence[str]) -> None:
-        """Count what was written to put a device back; what cannot be counted delays nothing."""
+    async def counted(self, device: str, registers: Sequence[str], point: str = "") -> None:
+        """Count what was written to put a device back, and when; what cannot be counted delays nothing."""
         now = self.clock.now_ms()
+        if point:
+            self.changed[device, point] = now
+
+        def note(db: sqlite3.Connection) -> None:
+            wear.count(db, device, registers, now)
+            if point:
+                journal.note_change(db, device, point, now)
+
         try:
-            await self.call(lambda db: wear.count(db, device, registers, now))
+            await self.call(note)
         except StoreError as error:
             log.warning("a write of %s could not be counted: %s", device, error)
 

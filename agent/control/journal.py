@@ -30,7 +30,8 @@ BORN: Final = "control-born"
 
 _COLUMNS: Final = (
     "entity, id, device, point, verb, grant_id, revision, level, preemptible, value, restore_to, hold, "
-    "on_comm_loss, comm_loss_after_s, opt_out, begin_ms, end_ms, state, changed_ms, why, spread_s"
+    "on_comm_loss, comm_loss_after_s, opt_out, begin_ms, end_ms, state, changed_ms, why, "
+    "spread_s, least_s, written_ms"
 )
 
 
@@ -206,7 +207,7 @@ def accept(
             "controls = controls + excluded.controls, seconds = seconds + excluded.seconds",
             (*one.period, one.count, one.seconds),
         )
-    db.execute(f"INSERT INTO control ({_COLUMNS}) VALUES ({','.join('?' * 21)})", _row(control))
+    db.execute(f"INSERT INTO control ({_COLUMNS}) VALUES ({','.join('?' * 23)})", _row(control))
     note_answer(db, control.entity, control.id, control.state, "", control.changed_ms)
     return True
 
@@ -217,9 +218,12 @@ def step(db: sqlite3.Connection, control: Control, state: State, now_ms: int, wh
     if row is None or not may_follow(State(row[0]), state):
         raise WrongStep(f"control {control.id} of {control.entity}: {row and row[0]} -> {state.value}")
     after = replace(control, state=state, changed_ms=now_ms, why=why or control.why)
+    if state is State.DISPATCHED:
+        after = replace(after, written_ms=now_ms)
     db.execute(
-        "UPDATE control SET state = ?, changed_ms = ?, why = ?, end_ms = ? WHERE entity = ? AND id = ?",
-        (state.value, now_ms, after.why, after.end_ms, *control.key),
+        "UPDATE control SET state = ?, changed_ms = ?, why = ?, end_ms = ?, written_ms = ? "
+        "WHERE entity = ? AND id = ?",
+        (state.value, now_ms, after.why, after.end_ms, after.written_ms, *control.key),
     )
     note_answer(db, control.entity, control.id, state, after.why, now_ms)
     if state is State.DISPATCHED or state is State.RESTORING:
@@ -303,6 +307,8 @@ def _row(control: Control) -> tuple[object, ...]:
         control.changed_ms,
         control.why,
         control.spread_s,
+        control.least_s,
+        control.written_ms,
     )
 
 

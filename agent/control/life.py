@@ -97,6 +97,10 @@ class Control:
     """Why it ended: a code."""
     spread_s: int = 0
     """Where many controls end at one instant, each is put back at one of its own within so long."""
+    least_s: int = 0
+    """So long the device stays at the value at least, as it was decided."""
+    written_ms: int = 0
+    """When it was dispatched; 0: not yet, or by an agent that did not keep it."""
 
     @property
     def key(self) -> tuple[str, str]:

@@ -201,7 +201,9 @@ class Taker:
         actuator = self._actuators[command.device, command.point]
         now = self._desk.clock.now_ms()
         begin = max(plan.begin_ms, now) + self._rng.randint(0, plan.random_start_s * 1000)
-        end = begin + plan.duration_s * 1000 + self._rng.randint(0, plan.random_end_s * 1000)
+        end = (
+            begin + max(plan.duration_s, plan.least_s) * 1000 + self._rng.randint(0, plan.random_end_s * 1000)
+        )
         control = Control(
             entity=command.issuer.entity,
             id=command.id,
@@ -223,6 +225,7 @@ class Taker:
             state=State.ACCEPTED,
             changed_ms=now,
             spread_s=plan.random_end_s,
+            least_s=plan.least_s,
         )
         if wear.day(control.begin_ms) == wear.day(now):
             code = await unfit(self._desk, actuator, control, self.memory.born_ms)

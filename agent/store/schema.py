@@ -121,6 +121,12 @@ ARMED_TABLES: Final = (
        ) STRICT, WITHOUT ROWID""",
 )
 
+LEAST_CONTROL: Final = (
+    # So long a control holds at least, and since when.
+    "ALTER TABLE control ADD COLUMN least_s INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE control ADD COLUMN written_ms INTEGER NOT NULL DEFAULT 0",
+)
+
 CHAINED_AUDIT: Final = (
     # Hash of the entry and the leaf before it; entries of the first version get theirs at opening.
     "ALTER TABLE event ADD COLUMN leaf BLOB",
@@ -142,7 +148,14 @@ CHAINED_AUDIT: Final = (
 
 MIGRATIONS: Final[dict[str, tuple[tuple[str, ...], ...]]] = {
     "readings": (RECORD_TABLES,),
-    "control": ((*RECORD_TABLES, ROOM_TABLE), CONTROL_TABLES, SPREAD_CONTROL, WEAR_TABLES, ARMED_TABLES),
+    "control": (
+        (*RECORD_TABLES, ROOM_TABLE),
+        CONTROL_TABLES,
+        SPREAD_CONTROL,
+        WEAR_TABLES,
+        ARMED_TABLES,
+        LEAST_CONTROL,
+    ),
     "audit": ((*AUDIT_TABLES, ROOM_TABLE), CHAINED_AUDIT),
 }
 """For each file: the statements that lead from version n to n + 1."""

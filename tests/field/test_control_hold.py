@@ -344,3 +344,56 @@ async def test_a_device_that_cannot_stay_where_it_has_to_go_back_to_is_not_contr
         gateway.send(command())
         assert (await gateway.until("refused")).reasons == ["cannot-restore"]
     assert home.log("write") == []
+
+
+LASTING = Controlled(limits={"hold": "timer", "min_on": "4s"})
+
+
+async def test_a_control_shorter_than_the_signed_minimum_time_lasts_as_long_as_that(
+    portico_premises: Starter, tmp_path: Path
+) -> None:
+    home = portico_premises("household")
+    async with rig(home, tmp_path, Documents(rulebook(LASTING))) as gateway:
+        gateway.send(command(duration="1s"))
+        told = await gateway.until("accepted")
+        await gateway.until("restored")
+    assert int(told.x["end"]) - int(told.x["begin"]) >= 3_900
+    assert orders(home, "LoadShed/hold")[0][0] >= 4
+
+
+async def test_a_signed_minimum_time_delays_putting_back_which_is_told_at_once(
+    portico_premises: Starter, tmp_path: Path
+) -> None:
+    home = portico_premises("household")
+    async with rig(home, tmp_path, Documents(rulebook(LASTING))) as gateway:
+        gateway.send(command())
+        await gateway.until("confirmed")
+        course = gateway.commander.courses.get("esco1", "c-1")
+        assert course is not None
+        course.end("opted-out")
+        told = await gateway.until("restoring")
+        assert (told.reasons, gateway.shed()) == (["opted-out"], True)
+        assert told.text.startswith("delayed by the minimum time until ")
+        back = await gateway.until("restored")
+    on, off = (one["ms"] for one in home.log("write") if one["point"] == "LoadShed")
+    assert off - on >= 3_500
+    assert back.at - told.at >= 1_000
+    assert orders(home, "LoadShed") == [(1, "write"), (0, "write")]
+
+
+async def test_a_delay_by_the_minimum_time_goes_on_after_a_crash(
+    portico_premises: Starter, tmp_path: Path
+) -> None:
+    home = portico_premises("household")
+    documents = Documents(rulebook(LASTING))
+    async with rig(home, tmp_path, documents, orderly=False) as gateway:
+        gateway.send(command())
+        await gateway.until("confirmed")
+        course = gateway.commander.courses.get("esco1", "c-1")
+        assert course is not None
+        course.end("opted-out")
+        await gateway.until("restoring")
+    async with rig(home, tmp_path, documents) as gateway:
+        await gateway.until("restored")
+    on, off = (one["ms"] for one in home.log("write") if one["point"] == "LoadShed")
+    assert off - on >= 3_500

@@ -23,7 +23,7 @@ Rows = dict[str, list[tuple[object, ...]]]
 def filled_journal(path: Path) -> None:
     """Write into a file that nobody has open what a gateway with some controls would have there."""
     control = ("esco1", "c-7", "wh-01", "LoadShed", "shed", "shed", 1, 100, "always", "1", "0", "timer")
-    control += ("restore", 900, "any_time", 1000, 2000, "confirmed", 1500, "", 0)
+    control += ("restore", 900, "any_time", 1000, 2000, "confirmed", 1500, "", 0, 0, 0)
     with closing(sqlite3.connect(path)) as db, db:
         for number in range(COMMANDS):
             row = ("esco1", f"c-{number:04}", "00" * 32, 9000 + number, "restored", "ended", number)
