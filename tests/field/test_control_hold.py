@@ -20,29 +20,23 @@ from drivers.modbus.link import ControlLink
 from policies.command import Command
 from policies.grant import Verb
 from simulator.pytest_plugin import Premises, Starter
-from tests.support.controlrig import DEVICE, Controlled, Documents, Rig, command, rig, rulebook
+from tests.support.controlrig import (
+    CHARGER,
+    DEVICE,
+    LIMIT,
+    WALLBOX,
+    Controlled,
+    Documents,
+    Rig,
+    command,
+    rig,
+    rulebook,
+)
 
 pytestmark = [pytest.mark.field, pytest.mark.timeout(60)]
 SHIPPED = Path(__file__).parents[2] / "drivers" / "types"
 Changed = Callable[..., Path]
 
-CHARGER = "charger"
-LIMIT = Controlled(
-    CHARGER,
-    "heidelberg-energy-control",
-    "ALimit",
-    "limit",
-    {"hold": "watchdog", "min": 0, "max": 16, "default": 16},
-    {"limits": {"min": 0, "max": 16}},
-)
-WALLBOX = """
-name = "charger"
-[[premises]]
-name = "home"
-[[premises.device]]
-name = "charger"
-type = "heidelberg-energy-control"
-"""
 WATCHDOG = {"max = 65.535, default = 15": "max = 3", 'locked_if = { point = "Unlocked", value = 0 }\n': ""}
 TIMER = {"max = 65535": "max = 4"}
 

@@ -14,32 +14,24 @@ from policies.command import Command
 from policies.forms import instant_text
 from policies.grant import Verb
 from simulator.pytest_plugin import Premises, Starter
-from tests.support.controlrig import Controlled, Documents, command, crashing, now_ms, rig, rulebook
+from tests.support.controlrig import (
+    CHARGER,
+    LIMIT,
+    WALLBOX,
+    Documents,
+    command,
+    crashing,
+    now_ms,
+    rig,
+    rulebook,
+)
 
 pytestmark = [pytest.mark.field, pytest.mark.timeout(60)]
-
-CHARGER = "charger"
-LIMIT = Controlled(
-    CHARGER,
-    "heidelberg-energy-control",
-    "ALimit",
-    "limit",
-    {"hold": "watchdog", "min": 0, "max": 16, "default": 16},
-    {"limits": {"min": 0, "max": 16}},
-)
-SCENARIO = """
-name = "charger"
-[[premises]]
-name = "home"
-[[premises.device]]
-name = "charger"
-type = "heidelberg-energy-control"
-"""
 
 
 @pytest.fixture
 def home(portico_premises: Starter) -> Premises:
-    return portico_premises(SCENARIO)
+    return portico_premises(WALLBOX)
 
 
 @pytest.fixture

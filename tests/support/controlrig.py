@@ -83,6 +83,24 @@ class Controlled:
 
 
 RELAY = Controlled()
+CHARGER = "charger"
+LIMIT = Controlled(
+    CHARGER,
+    "heidelberg-energy-control",
+    "ALimit",
+    "limit",
+    {"hold": "watchdog", "min": 0, "max": 16, "default": 16},
+    {"limits": {"min": 0, "max": 16}},
+)
+WALLBOX = """
+name = "charger"
+[[premises]]
+name = "home"
+[[premises.device]]
+name = "charger"
+type = "heidelberg-energy-control"
+"""
+"""A home with a charger, whose limit is controlled."""
 
 
 def rulebook(
